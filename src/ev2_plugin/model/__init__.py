@@ -1,0 +1,1 @@
+"""EquiformerV2 in plain PyTorch: configuration, backbone, heads."""

@@ -1,0 +1,97 @@
+"""The backbone: structures in, node features out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ev2_plugin.model.batch import AtomBatch
+from ev2_plugin.model.config import ModelConfig
+from ev2_plugin.model.state_dict import accept_official_keys
+from ev2_plugin.nn.block import TransformerBlock
+from ev2_plugin.nn.edge_embedding import EdgeDegreeEmbedding
+from ev2_plugin.nn.initialization import initialize
+from ev2_plugin.nn.norm import make_norm
+from ev2_plugin.nn.radial import EdgeContext, GaussianBasis, LearnableGaussianBasis
+from ev2_plugin.ops.backend import operations
+from ev2_plugin.so3.edge_frame import edge_frames
+
+
+@dataclass(frozen=True)
+class NodeEmbedding:
+    """What the heads read.
+
+    Attributes:
+        nodes: Normalised node features, degree-major, [atoms, coefficients, channels].
+        edges: Edges, frames and edge scalars.
+        atoms: The structures.
+    """
+
+    nodes: Tensor
+    edges: EdgeContext
+    atoms: AtomBatch
+
+
+class Backbone(nn.Module):
+    """Embedding, Transformer blocks, final norm.
+
+    Args:
+        config: Hyper-parameters.
+
+    Source: paper, figure 1(a). Parameter names and their order are those of the official code.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels, spec = config.sphere_channels, config.edge_scalars
+        self.sphere_embedding = nn.Embedding(config.max_num_elements, channels)
+        basis = GaussianBasis if config.distance_function == "gaussian" else LearnableGaussianBasis
+        self.distance_expansion = basis(config.num_radial_basis, config.max_radius)
+        if config.share_atom_edge_embedding:
+            self.source_embedding = nn.Embedding(config.max_num_elements, config.edge_channels)
+            self.target_embedding = nn.Embedding(config.max_num_elements, config.edge_channels)
+        self.edge_degree_embedding = EdgeDegreeEmbedding(
+            channels, config.lmax, config.avg_degree, spec, operations(config.backend)
+        )
+        self.blocks = nn.ModuleList(TransformerBlock(config.block) for _ in range(config.num_layers))
+        self.norm = make_norm(config.norm_type, config.lmax, channels)
+        initialize(self, config.weight_init)
+        accept_official_keys(self)
+
+    def embed(self, atoms: AtomBatch, gauge: Float[Tensor, " edges"] | None = None) -> NodeEmbedding:
+        """Features of every atom.
+
+        Args:
+            atoms: Structures with their edges.
+            gauge: Turn of each edge frame about its edge in radians; 0 if None.
+
+        Returns:
+            Node features and what the heads need besides.
+        """
+        edges = self._edge_context(atoms, gauge)
+        scalars = self.sphere_embedding(atoms.atomic_numbers).unsqueeze(1)
+        neighbourhood = self.edge_degree_embedding(edges)
+        x = torch.cat((neighbourhood[:, :1] + scalars, neighbourhood[:, 1:]), dim=1)
+        batch = atoms.batch
+        for block in self.blocks:
+            if self.config.activation_checkpoint and self.training:
+                x = checkpoint(block, x, edges, batch, atoms.num_graphs, use_reentrant=False)
+            else:
+                x = block(x, edges, batch, atoms.num_graphs)
+        return NodeEmbedding(self.norm(x), edges, atoms)
+
+    def _edge_context(self, atoms: AtomBatch, gauge: Tensor | None) -> EdgeContext:
+        graph = atoms.graph
+        sender_elements = atoms.atomic_numbers[graph.senders]
+        receiver_elements = atoms.atomic_numbers[graph.receivers]
+        scalars = self.distance_expansion(graph.distances)
+        if self.config.share_atom_edge_embedding:
+            tables = self.source_embedding(sender_elements), self.target_embedding(receiver_elements)
+            scalars = torch.cat((scalars, *tables), dim=1)
+        frames = edge_frames(graph.vectors, self.config.layout, gauge)
+        return EdgeContext(graph, frames, scalars, sender_elements, receiver_elements)

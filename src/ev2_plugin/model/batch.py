@@ -1,0 +1,80 @@
+"""Structures as the model takes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ev2_plugin.graph.edge_graph import EdgeGraph
+from ev2_plugin.graph.neighbors import radius_graph
+from ev2_plugin.model.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class AtomBatch:
+    """A batch of structures with their edges.
+
+    Attributes:
+        atomic_numbers: [atoms].
+        natoms: Atoms of each structure, [structures].
+        graph: Edges.
+    """
+
+    atomic_numbers: Tensor
+    natoms: Tensor
+    graph: EdgeGraph
+
+    @property
+    def num_graphs(self) -> int:
+        """Number of structures."""
+        return len(self.natoms)
+
+    @property
+    def batch(self) -> Tensor:
+        """Structure of each atom, [atoms]."""
+        structures = torch.arange(self.num_graphs, device=self.natoms.device)
+        return torch.repeat_interleave(structures, self.natoms, output_size=len(self.atomic_numbers))
+
+
+def check_elements(atomic_numbers: Int[Tensor, " atoms"], max_num_elements: int) -> None:
+    """Refuse elements without a row in the embedding tables.
+
+    Raises:
+        ValueError: Naming the first such atom.
+    """
+    outside = (atomic_numbers < 0) | (atomic_numbers >= max_num_elements)
+    if outside.any():
+        atom = int(outside.nonzero()[0])
+        raise ValueError(
+            f"atom {atom} has atomic number {int(atomic_numbers[atom])}, but the model's tables end at "
+            f"{max_num_elements - 1} (max_num_elements={max_num_elements})"
+        )
+
+
+def build_batch(
+    atomic_numbers: Int[Tensor, " atoms"],
+    positions: Float[Tensor, "atoms 3"],
+    cells: Float[Tensor, "structures 3 3"],
+    pbc: Bool[Tensor, "structures 3"],
+    natoms: Int[Tensor, " structures"],
+    config: ModelConfig,
+) -> AtomBatch:
+    """Find the neighbours of every atom.
+
+    Args:
+        atomic_numbers: Elements.
+        positions: Positions in Å.
+        cells: Lattice vectors as rows, in Å.
+        pbc: Periodic directions of each structure.
+        natoms: Atoms of each structure.
+        config: Cutoff, neighbour limit and table size.
+
+    Raises:
+        ValueError: If an element is outside the tables or `radius_graph` refuses the geometry.
+    """
+    check_elements(atomic_numbers, config.max_num_elements)
+    graph = radius_graph(positions, cells, pbc, natoms, config.neighbor_rule)
+    return AtomBatch(atomic_numbers, natoms, graph)

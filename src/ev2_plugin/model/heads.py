@@ -1,0 +1,108 @@
+"""Energy and forces from node features."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ev2_plugin.model.backbone import NodeEmbedding
+from ev2_plugin.model.config import ModelConfig
+from ev2_plugin.model.state_dict import accept_official_keys
+from ev2_plugin.nn.feed_forward import FeedForward
+from ev2_plugin.nn.graph_attention import GraphAttention
+from ev2_plugin.nn.initialization import initialize
+
+Reduce = Literal["sum", "mean"]
+
+
+def energy_block(config: ModelConfig) -> FeedForward:
+    """The network that gives each atom's part of the energy."""
+    return FeedForward(config.feed_forward, config.sphere, out_channels=1)
+
+
+def force_block(config: ModelConfig) -> GraphAttention:
+    """The attention layer that gives each atom's force.
+
+    Raises:
+        ValueError: If the features have no degree 1 to read forces from.
+    """
+    if config.lmax < 1:
+        raise ValueError(f"forces are coefficients of degree 1: they need lmax >= 1, got lmax={config.lmax}")
+    return GraphAttention(config.attention(dropout=0.0), config.sphere, config.edge_scalars, out_channels=1)
+
+
+def sum_over_structures(values: Float[Tensor, atoms * rest], natoms: Tensor) -> Float[Tensor, structures * rest]:
+    """Sums of consecutive atoms."""
+    return torch.segment_reduce(values, "sum", lengths=natoms, axis=0, unsafe=True, initial=0.0)
+
+
+def predict_energy(
+    block: FeedForward, embedding: NodeEmbedding, reduce: Reduce, avg_num_nodes: float
+) -> Float[Tensor, " structures"]:
+    """Normalised energy of every structure.
+
+    Args:
+        block: From `energy_block`.
+        embedding: From the backbone.
+        reduce: `sum` over atoms, divided by `avg_num_nodes`, or `mean` over atoms.
+        avg_num_nodes: Mean number of atoms per structure in the training data.
+    """
+    natoms = embedding.atoms.natoms
+    total = sum_over_structures(block.scalars(embedding.nodes).squeeze(-1), natoms)
+    return total / avg_num_nodes if reduce == "sum" else total / natoms
+
+
+def predict_forces(block: GraphAttention, embedding: NodeEmbedding) -> Float[Tensor, "atoms 3"]:
+    """Normalised force on every atom, directly predicted (not a gradient).
+
+    Args:
+        block: From `force_block`.
+        embedding: From the backbone.
+    """
+    return block.vectors(embedding.nodes, embedding.edges).squeeze(-1)
+
+
+class EnergyHead(nn.Module):
+    """An energy per structure.
+
+    Args:
+        config: The backbone's hyper-parameters.
+        reduce: `sum` (extensive up to a constant factor) or `mean` over atoms.
+
+    Raises:
+        ValueError: If `reduce` is neither.
+    """
+
+    def __init__(self, config: ModelConfig, reduce: Reduce = "sum") -> None:
+        super().__init__()
+        if reduce not in get_args(Reduce):
+            raise ValueError(f"reduce must be 'sum' or 'mean', got {reduce!r}")
+        self.reduce, self.avg_num_nodes = reduce, config.avg_num_nodes
+        self.energy_block = energy_block(config)
+        initialize(self, config.weight_init)
+        accept_official_keys(self)
+
+    def predict(self, embedding: NodeEmbedding) -> Float[Tensor, " structures"]:
+        """Normalised energies."""
+        return predict_energy(self.energy_block, embedding, self.reduce, self.avg_num_nodes)
+
+
+class ForceHead(nn.Module):
+    """A force per atom.
+
+    Args:
+        config: The backbone's hyper-parameters.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.force_block = force_block(config)
+        initialize(self, config.weight_init)
+        accept_official_keys(self)
+
+    def predict(self, embedding: NodeEmbedding) -> Float[Tensor, "atoms 3"]:
+        """Normalised forces."""
+        return predict_forces(self.force_block, embedding)

@@ -1,0 +1,67 @@
+"""SO(2) convolution: the parameters of the linear map that commutes with turns about the edge."""
+
+from __future__ import annotations
+
+import math
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ev2_plugin.nn.radial import RadialFunction
+from ev2_plugin.ops.backend import Operations
+from ev2_plugin.ops.so2_linear import SO2Weights
+from ev2_plugin.so3.layout import CoefficientLayout
+
+
+class OrderPair(nn.Module):
+    """Weights of orders +m and -m: real part above imaginary part."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(in_features, 2 * out_features, bias=False)
+        # two products are added for each output, so each has half the variance
+        self.fc.weight.data.mul_(1 / math.sqrt(2))
+
+
+class SO2Convolution(nn.Module):
+    """Convolution of edge features in their edge frames.
+
+    Args:
+        in_channels: Input channels.
+        out_channels: Output channels.
+        layout: Degrees and orders.
+        ops: Operations to use.
+        num_scalars: Extra invariant outputs.
+        radial: Radial function whose weights multiply the inputs, owned by this layer; None for none.
+
+    Source: paper, section 3; eSCN, arXiv:2302.03655.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        layout: CoefficientLayout,
+        ops: Operations,
+        *,
+        num_scalars: int = 0,
+        radial: RadialFunction | None = None,
+    ) -> None:
+        super().__init__()
+        self.layout, self.ops, self.num_scalars = layout, ops, num_scalars
+        degrees = layout.order_sizes[0]
+        self.fc_m0 = nn.Linear(degrees * in_channels, num_scalars + degrees * out_channels)
+        self.so2_m_conv = nn.ModuleList(
+            OrderPair(size * in_channels, size * out_channels) for size in layout.order_sizes[1:]
+        )
+        self.rad_func = radial
+
+    def forward(
+        self,
+        x: Float[Tensor, "edges kept channels"],
+        radial_weights: Float[Tensor, "edges radial channels"] | None = None,
+    ) -> tuple[Float[Tensor, "edges kept out"], Float[Tensor, "edges scalars"]]:
+        """Convolved features and extra scalars."""
+        pairs = tuple(pair.fc.weight for pair in self.so2_m_conv)
+        weights = SO2Weights(self.fc_m0.weight, self.fc_m0.bias, pairs, self.num_scalars)
+        return self.ops.so2_linear(x, radial_weights, weights, self.layout)
