@@ -1,0 +1,14 @@
+"""`ev2 fairchem`: fairchem's own command with the plugin registered."""
+
+from typing import Annotated
+
+import typer
+
+
+def fairchem(
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="ARGS...", help="As `fairchem` takes them.")] = None,
+) -> None:
+    """Run fairchem with the plugin: train, validate, predict, run-relaxations (ev2 fairchem --help)."""
+    from ev2_plugin.integration.launcher import main
+
+    main(arguments or [])

@@ -1,0 +1,25 @@
+"""The `ev2` command line.
+
+A new sub-command is one file beside this one and one line below. Its module imports nothing heavy at the
+top (a test watches that `ev2 --help` loads no torch): what it calls is imported inside its function.
+"""
+
+import typer
+
+from ev2_plugin.cli.fairchem import fairchem
+from ev2_plugin.cli.version import version
+
+app = typer.Typer(
+    name="ev2",
+    help="EquiformerV2 in fairchem: train, validate, predict, relax.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # a run's traceback stays one that can be pasted into a report
+)
+
+# Every argument, --help included, belongs to fairchem's own parser.
+app.command(
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True},
+)(fairchem)
+app.command()(version)
