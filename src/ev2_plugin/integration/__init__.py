@@ -1,0 +1,1 @@
+"""Everything that touches fairchem: models as it calls them, its launcher, its registry, its checkpoints."""

@@ -1,0 +1,96 @@
+"""fairchem's main program with the plugin registered: same flags, same configs, any number of processes."""
+
+import argparse
+import copy
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from fairchem.core.common import distutils
+from fairchem.core.common.flags import Flags
+from fairchem.core.common.utils import save_experiment_log, setup_logging
+from submitit import AutoExecutor
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from ev2_plugin.integration.host_classes import only_needed_imports
+from ev2_plugin.integration.run_config import Config, build_run_config, expand_sweep
+from ev2_plugin.integration.runner import Runner, run_rank
+
+_MODES_OF_TRAINED_MODELS = ("predict", "validate", "run-relaxations")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run fairchem: train, validate, predict or relax, here or on a cluster.
+
+    Args:
+        argv: Arguments as the `fairchem` command takes them; those of this process if None.
+
+    Raises:
+        FileNotFoundError: If the config, one of its includes or the checkpoint does not exist.
+        ImportError: If a class that the config names cannot be imported.
+        ValueError: If the config or an override is wrong.
+    """
+    setup_logging()
+    parser = Flags().get_parser()
+    parser.prog = "ev2 fairchem"
+    args, overrides = parser.parse_known_args(argv)
+    if args.num_gpus < 1 or args.num_nodes < 1:
+        parser.error("--num-gpus (ranks per node) and --num-nodes must be at least 1")
+    config = build_run_config(args, overrides)
+    _check_mode_and_checkpoint(config)
+    # Here too, before anything is started: an error now is worth more than one in a queued job's log.
+    with only_needed_imports(config):
+        if args.submit:
+            _submit(args, config)
+        elif args.num_gpus > 1:
+            _run_ranks(config, args.num_gpus)
+        else:
+            distutils.setup_env_local()
+            try:
+                run_rank(config)
+            finally:
+                distutils.cleanup()  # the host does so only after success; a caller may go on to another run
+
+
+def _check_mode_and_checkpoint(config: Config) -> None:
+    mode, checkpoint = config["mode"], config["checkpoint"]
+    if mode is None:
+        raise ValueError(f"--mode is missing: train, {', '.join(_MODES_OF_TRAINED_MODELS)}")
+    if mode in _MODES_OF_TRAINED_MODELS and checkpoint is None:
+        raise ValueError(f"--mode {mode} needs a trained model: --checkpoint FILE")
+    if checkpoint is not None and not Path(checkpoint).exists():
+        raise FileNotFoundError(f"--checkpoint {checkpoint}: no such file")
+
+
+def _run_ranks(config: Config, ranks: int) -> None:
+    """Run one process per rank on this machine."""
+    if config.get("optim", {}).get("num_workers", 0) > 0:
+        logging.warning("several ranks on one machine: data is loaded in the ranks (optim.num_workers 0)")
+        config["optim"]["num_workers"] = 0  # an open LMDB cannot be handed to a worker of a spawned rank
+    launch = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=ranks, rdzv_backend="c10d", max_restarts=0)
+    elastic_launch(launch, run_rank)(config)
+
+
+def _submit(args: argparse.Namespace, config: Config) -> None:
+    """Hand the run, or each run of a sweep, to SLURM; to processes of this machine where there is none."""
+    configs = expand_sweep(config, args.sweep_yml) if args.sweep_yml else [config]
+    executor = AutoExecutor(folder=args.logdir / "%j", slurm_max_num_timeout=3)
+    executor.update_parameters(
+        name=args.identifier or "ev2",
+        mem_gb=args.slurm_mem,
+        timeout_min=args.slurm_timeout * 60,
+        slurm_partition=args.slurm_partition,
+        # a cluster without GPUs rejects the request for them, even for none
+        gpus_per_node=None if args.cpu else args.num_gpus,
+        cpus_per_task=config.get("optim", {}).get("num_workers", 0) + 1,
+        tasks_per_node=args.num_gpus,
+        nodes=args.num_nodes,
+        slurm_additional_parameters=config.get("slurm"),
+        slurm_qos=args.slurm_qos,
+        slurm_account=args.slurm_account,
+    )
+    for one in configs:
+        one["slurm"] = {**copy.deepcopy(executor.parameters), "folder": str(executor.folder)}
+    jobs = executor.map_array(Runner(submitted=True), configs)
+    log_file = save_experiment_log(args, jobs, configs)
+    logging.info(f"submitted {', '.join(job.job_id for job in jobs)}; listed in {log_file}")

@@ -1,0 +1,56 @@
+"""One process of a fairchem run, with the plugin registered wherever that process was started.
+
+Torch elastic and submitit start workers as fresh interpreters that unpickle what they run. They get the
+functions of this module, so that each worker imports and registers what its config names by itself.
+"""
+
+import copy
+import logging
+
+import torch
+from fairchem.core import _cli as host
+from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
+
+from ev2_plugin.integration.host_classes import only_needed_imports
+from ev2_plugin.integration.run_config import Config
+
+
+class Runner(host.Runner):
+    """Run a config: the host's runner, with the plugin registered and the ranks known.
+
+    Args:
+        submitted: Whether submitit starts this process; the ranks of its tasks then come from submitit's
+            environment. (The host asks SLURM alone, and fails in submitit's local processes.)
+    """
+
+    def __init__(self, submitted: bool = False) -> None:
+        super().__init__()
+        self.submitted = submitted
+
+    def __call__(self, config: Config) -> None:
+        """Build trainer and task of `config` and run them.
+
+        Raises:
+            ImportError: If a class that the config names cannot be imported.
+            ValueError: If the config names a class that does not exist.
+        """
+        config = copy.deepcopy(config)
+        if self.submitted:
+            TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+            config["submit"] = False  # the ranks are in the environment now: the host shall take them there
+        if not torch.cuda.is_available() and not config["cpu"]:
+            logging.warning("no CUDA device here: running on the CPU, ranks joined by gloo")
+            config["cpu"] = True
+            config["distributed_backend"] = "gloo"
+        with only_needed_imports(config):
+            super().__call__(config)
+
+    def checkpoint(self, *args: object, **kwargs: object) -> DelayedSubmission:
+        """Save the training state when the scheduler takes the job away; the requeued job resumes it."""
+        delayed = super().checkpoint(*args, **kwargs)
+        return DelayedSubmission(Runner(self.submitted), *delayed.args, **delayed.kwargs)
+
+
+def run_rank(config: Config) -> None:
+    """Run `config` in this process, whose rank is in the environment."""
+    Runner()(config)

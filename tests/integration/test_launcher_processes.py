@@ -1,0 +1,105 @@
+"""Runs of more than one process: ranks of torch elastic, submitit jobs, and what they show when they fail."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from fairchem.core.common import distutils
+from fairchem.core.common.flags import Flags
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+from ev2_plugin.integration.launcher import main
+from ev2_plugin.integration.run_config import build_run_config
+from ev2_plugin.integration.runner import Runner
+from helpers import tiny_s2ef
+
+MINUTES = 60.0
+
+
+@pytest.fixture(autouse=True)
+def one_thread_per_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep workers from fighting over the cores, and give the environment back as it was."""
+    before = dict(os.environ)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Flags of a training run with the plugin's short names, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    dataset = tiny_s2ef.write_dataset("lmdb", tmp_path / "data")
+    tiny_s2ef.write_config(Path("run.yml"), tiny_s2ef.config(dataset, tiny_s2ef.HYDRA_MODEL, "ocp"))
+    return ["--mode", "train", "--config-yml", "run.yml", "--cpu"]
+
+
+def wait_for(condition: Callable[[], bool], what: str, timeout: float = 4 * MINUTES) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {timeout:.0f} s for {what}")
+        time.sleep(0.2)
+
+
+def logs() -> str:
+    return "".join(path.read_text() for path in sorted(Path("logs").glob("*/*_log.*")))
+
+
+def steps(pattern: str = "checkpoints/*/checkpoint.pt") -> int:
+    (path,) = Path().glob(pattern)
+    return torch.load(path, map_location="cpu", weights_only=False)["step"]
+
+
+def test_two_ranks_train_together(arguments: list[str]) -> None:
+    main([*arguments, "--num-gpus", "2", "--optim.num_workers=2"])
+    assert steps() == tiny_s2ef.NUM_STRUCTURES // (2 * 2)  # two structures per rank and step
+
+
+def test_a_rank_that_cannot_import_shows_the_real_error(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    module = tmp_path / "modules" / "fails_in_workers.py"
+    module.parent.mkdir()
+    module.write_text(
+        "import os\n"
+        "if 'TORCHELASTIC_RUN_ID' in os.environ:\n    import missing_in_workers\n"
+        "from ev2_plugin import EquiformerV2\n"
+    )
+    monkeypatch.syspath_prepend(module.parent)
+    monkeypatch.setenv("PYTHONPATH", str(module.parent), prepend=os.pathsep)
+    with pytest.raises(ChildFailedError, match="No module named 'missing_in_workers'"):
+        main([*arguments, "--num-gpus", "2", "--model.backbone.model=fails_in_workers.EquiformerV2"])
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_submitted_run_trains_without_a_cluster(tasks: int, arguments: list[str]) -> None:
+    main([*arguments, "--submit", "--num-gpus", str(tasks), "--identifier", "job"])
+    wait_for(lambda: len(list(Path("logs").glob("*/*_result.pkl"))) == tasks, "the job's results")
+    assert "Job completed successfully" in logs()
+    assert steps() == tiny_s2ef.NUM_STRUCTURES // (2 * tasks)
+
+
+def test_preempted_run_goes_on_where_it_was(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = Flags().get_parser().parse_known_args(arguments)
+    config = build_run_config(*parsed)
+    distutils.setup_env_local()
+    runner = Runner()
+    runner(config)
+    monkeypatch.setattr(runner, "submitted", True)
+
+    requeued = runner.checkpoint()
+    assert isinstance(requeued.function, Runner)
+    assert requeued.function.submitted
+    (resumed,) = requeued.args
+    assert resumed["timestamp_id"] == config["timestamp_id"]
+    assert Path(resumed["checkpoint"]).is_file()
+
+    resumed["optim"]["max_epochs"] = 2
+    requeued.function.submitted = False
+    requeued.function(resumed)
+    assert steps() == tiny_s2ef.NUM_STRUCTURES
