@@ -1,0 +1,62 @@
+# On a machine with Python 3.11, a C++ compiler and make, each of these sets up what it needs and runs:
+#   make demo       the main job: data, training, prediction, relaxation, figures under runs/
+#   make test       the tests, with coverage
+#   make test-host  plain `fairchem` on an ordinary (not editable) installation
+#   make lint       ruff, mypy, the import ladder
+#   make bench      our speed and memory beside the host's
+#   make fidelity   the table of deviations from the host's model
+
+PYTHON ?= python3
+UV := .uv/bin/uv
+BIN := .venv/bin
+HOST := .host-venv
+export UV_HTTP_TIMEOUT ?= 600
+
+.PHONY: demo test test-host lint format bench fidelity setup clean
+
+demo: setup
+	$(BIN)/ev2 demo
+
+test: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not host and not gpu" --cov=ev2_plugin $(PYTEST_ARGS)
+
+test-host: $(HOST)/.installed
+	OMP_NUM_THREADS=1 $(HOST)/bin/python -m pytest -m host tests/host $(PYTEST_ARGS)
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_import_ladder.py
+
+format: setup
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: setup
+	$(BIN)/python benchmarks/bench_forward_training.py
+
+fidelity: setup
+	$(BIN)/python benchmarks/fidelity_table.py
+
+setup: .venv/.synced
+
+$(UV):
+	$(PYTHON) -m venv .uv
+	.uv/bin/pip install --quiet uv
+
+# The stamp is older than a changed lock or project file, which brings the environment up to date again.
+.venv/.synced: $(UV) pyproject.toml uv.lock
+	$(UV) sync --frozen
+	touch $@
+
+# The wheel that users get, over the locked dependencies; what the first environment built is reused.
+$(HOST)/.installed: .venv/.synced $(shell find src configs -type f -not -name '*.pyc')
+	UV_PROJECT_ENVIRONMENT=$(HOST) $(UV) sync --frozen --no-install-project
+	rm -rf dist
+	$(UV) build --quiet --wheel --out-dir dist
+	$(UV) pip install --quiet --python $(HOST) --no-deps --reinstall dist/*.whl
+	touch $@
+
+clean:
+	rm -rf dist .coverage .pytest_cache .mypy_cache .ruff_cache $(HOST)
