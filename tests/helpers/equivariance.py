@@ -1,0 +1,58 @@
+"""Rotations of inputs, outputs and whatever lies between, by e3nn's matrices rather than ours."""
+
+from __future__ import annotations
+
+import torch
+from ase import Atoms
+from e3nn import o3
+from torch import Tensor, nn
+
+from ev2_plugin.model.batch import AtomBatch
+from ev2_plugin.nn.radial import EdgeContext
+from ev2_plugin.so3.edge_frame import edge_frames
+from ev2_plugin.so3.layout import CoefficientLayout
+from helpers.structures import atom_batch, rotated
+
+
+def random_rotation(seed: int = 0) -> Tensor:
+    """A proper rotation in float64."""
+    q, _ = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)))
+    return q * torch.linalg.det(q)
+
+
+def wigner(rotation: Tensor, lmax: int) -> Tensor:
+    """Block-diagonal Wigner matrix of degrees 0..lmax, [coefficients, coefficients]."""
+    angles = o3.matrix_to_angles(rotation)
+    return torch.block_diag(*(o3.wigner_D(l, *angles) for l in range(lmax + 1)))
+
+
+def edge_context(
+    atoms: AtomBatch, layout: CoefficientLayout, num_inputs: int, gauge: Tensor | None = None
+) -> EdgeContext:
+    """Edges with a few smooth functions of the distance as edge scalars."""
+    graph = atoms.graph
+    powers = torch.arange(1, num_inputs + 1, dtype=graph.vectors.dtype)
+    scalars = torch.cos(graph.distances.unsqueeze(-1) * powers / 3)
+    numbers = atoms.atomic_numbers
+    frames = edge_frames(graph.vectors, layout, gauge)
+    return EdgeContext(graph, frames, scalars, numbers[graph.senders], numbers[graph.receivers])
+
+
+def context_pair(atoms: Atoms, rotation: Tensor, layout: CoefficientLayout, num_inputs: int) -> list[EdgeContext]:
+    """Edge contexts of a structure and of the same structure turned."""
+    return [edge_context(atom_batch(each), layout, num_inputs) for each in (atoms, rotated(atoms, rotation))]
+
+
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    """Largest deviation over the largest value."""
+    return float((actual - expected).abs().max() / expected.abs().max())
+
+
+def randomize(module: nn.Module, scale: float = 0.5, seed: int = 0) -> nn.Module:
+    """Shift every parameter at random, so that no bias is 0 and no norm's scale is 1."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.add_(scale * parameter.std(correction=0).clamp(min=0.2) * noise.to(parameter.dtype))
+    return module
