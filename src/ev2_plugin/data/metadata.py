@@ -1,0 +1,122 @@
+"""The `metadata.npz` beside an LMDB: atoms and edges of each structure, for balancing batches by size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch_geometric.data import Data
+
+FILE_NAME = "metadata.npz"
+
+
+@dataclass(frozen=True)
+class DatasetMetadata:
+    """Sizes of the structures of one dataset, in its order.
+
+    Attributes:
+        natoms: Number of atoms, shape [structures].
+        neighbors: Number of directed edges, shape [structures].
+    """
+
+    natoms: np.ndarray
+    neighbors: np.ndarray
+
+    @property
+    def mean_num_atoms(self) -> float:
+        """Mean number of atoms per structure, the model's `avg_num_nodes`."""
+        return float(self.natoms.mean())
+
+    @property
+    def mean_degree(self) -> float:
+        """Mean number of edges per atom, the model's `avg_degree`."""
+        return float(self.neighbors.sum() / self.natoms.sum())
+
+
+def count_edges(data: Data, cutoff: float, max_neighbors: int) -> int:
+    """Count the edges of a structure's radius graph.
+
+    Args:
+        data: One structure.
+        cutoff: Largest length of an edge [Å].
+        max_neighbors: Most edges that one atom receives; the shortest are kept.
+
+    Returns:
+        The number of directed edges, periodic images included.
+    """
+    positions = data.pos.numpy().astype(float)
+    cell = data.cell.numpy().reshape(3, 3).astype(float)
+    # Planes of a face lie volume / area apart; that many images reach as far as the cutoff.
+    areas = np.linalg.norm(np.cross(cell[[1, 2, 0]], cell[[2, 0, 1]]), axis=1)
+    spans = np.ptp(positions @ np.linalg.inv(cell), axis=0)
+    reach = np.ceil(cutoff * areas / abs(np.linalg.det(cell)) + spans).astype(int)
+    reach[~data.pbc.numpy().reshape(3)] = 0
+    images = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in reach), indexing="ij"), axis=-1).reshape(-1, 3)
+    vectors = positions[None, :, None] - positions[:, None, None] + images @ cell  # [atoms, atoms, images, 3]
+    squares = (vectors**2).sum(axis=-1)
+    within = (squares < cutoff**2) & (squares > 1e-8)  # an atom is no neighbour of itself
+    return int(np.minimum(within.sum(axis=(1, 2)), max_neighbors).sum())
+
+
+def compute_metadata(structures: Iterable[Data], cutoff: float, max_neighbors: int) -> DatasetMetadata:
+    """Measure every structure of a dataset.
+
+    Args:
+        structures: Data objects, in the order of the dataset.
+        cutoff: Largest length of an edge [Å].
+        max_neighbors: Most edges that one atom receives.
+
+    Returns:
+        The sizes.
+
+    Raises:
+        ValueError: If there are no structures.
+    """
+    sizes = [(data.natoms, count_edges(data, cutoff, max_neighbors)) for data in structures]
+    if not sizes:
+        raise ValueError("no structures to measure")
+    natoms, neighbors = np.array(sizes, dtype=np.int64).T
+    return DatasetMetadata(natoms=natoms, neighbors=neighbors)
+
+
+def write_metadata(folder: Path, metadata: DatasetMetadata) -> Path:
+    """Write `metadata.npz` into the folder of the LMDB; it appears only when it is complete.
+
+    Args:
+        folder: Where the LMDB lies.
+        metadata: Sizes to write.
+
+    Returns:
+        The file.
+    """
+    path = folder / FILE_NAME
+    partial = folder / f".{os.getpid()}.{FILE_NAME}"  # np.savez adds .npz to any other ending
+    try:
+        np.savez_compressed(partial, natoms=metadata.natoms, neighbors=metadata.neighbors)
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def read_metadata(folder: Path) -> DatasetMetadata:
+    """Read the `metadata.npz` of a folder.
+
+    Args:
+        folder: Where the LMDB lies.
+
+    Returns:
+        The sizes.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it lacks one of its two arrays.
+    """
+    with np.load(folder / FILE_NAME) as arrays:
+        missing = {"natoms", "neighbors"} - set(arrays)
+        if missing:
+            raise ValueError(f"{folder / FILE_NAME} lacks {', '.join(sorted(missing))}")
+        return DatasetMetadata(natoms=arrays["natoms"], neighbors=arrays["neighbors"])

@@ -1,0 +1,72 @@
+"""Files that the host's trainers write: EvalAI-style predictions and relaxed positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class StructurePrediction:
+    """What a model says about one structure.
+
+    Attributes:
+        energy: Energy [eV], referenced like the training labels.
+        free_forces: Forces on the free atoms [eV/Å], shape [free atoms, 3].
+    """
+
+    energy: float
+    free_forces: np.ndarray
+
+
+def read_s2ef_predictions(path: Path) -> dict[str, StructurePrediction]:
+    """Read the predictions of energies and forces.
+
+    Args:
+        path: `*_predictions.npz` with `ids`, `energy`, `forces` (free atoms only) and `chunk_idx`.
+
+    Returns:
+        Predictions by identifier, `<sid>_<fid>`.
+
+    Raises:
+        ValueError: If an array is missing or the arrays count different numbers of structures.
+    """
+    with np.load(path) as arrays:
+        _require(path, arrays, ("ids", "energy", "forces", "chunk_idx"))
+        ids, energies = arrays["ids"], arrays["energy"].reshape(-1)
+        forces = np.split(arrays["forces"].astype(float), arrays["chunk_idx"])
+    if not len(ids) == len(energies) == len(forces):
+        raise ValueError(f"{path}: {len(ids)} ids, {len(energies)} energies, {len(forces)} force arrays")
+    return {
+        str(name): StructurePrediction(energy=float(energy), free_forces=free_forces)
+        for name, energy, free_forces in zip(ids, energies, forces, strict=True)
+    }
+
+
+def read_relaxed_positions(path: Path) -> dict[str, np.ndarray]:
+    """Read the positions at which relaxations ended.
+
+    Args:
+        path: `relaxed_positions.npz` with `ids`, `pos` (all atoms) and `chunk_idx`.
+
+    Returns:
+        Positions [Å] of shape [atoms, 3] by system identifier.
+
+    Raises:
+        ValueError: If an array is missing or the arrays count different numbers of systems.
+    """
+    with np.load(path) as arrays:
+        _require(path, arrays, ("ids", "pos", "chunk_idx"))
+        ids = arrays["ids"]
+        positions = np.split(arrays["pos"].astype(float), arrays["chunk_idx"])
+    if len(ids) != len(positions):
+        raise ValueError(f"{path}: {len(ids)} ids, {len(positions)} sets of positions")
+    return {str(name): pos for name, pos in zip(ids, positions, strict=True)}
+
+
+def _require(path: Path, arrays: np.lib.npyio.NpzFile, names: tuple[str, ...]) -> None:
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}")
