@@ -1,0 +1,245 @@
+"""The demo from nothing to figures: label, train, validate, predict, relax, judge."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from ev2_plugin.data.errors import S2EFComparison, compare_s2ef
+from ev2_plugin.data.lmdb import read_lmdb, write_lmdb
+from ev2_plugin.data.metadata import compute_metadata, write_metadata
+from ev2_plugin.data.predictions import StructurePrediction, read_relaxed_positions, read_s2ef_predictions
+from ev2_plugin.data.statistics import TargetStatistics, compute_statistics
+from ev2_plugin.data.structures import data_to_structure
+from ev2_plugin.data.training_log import LearningCurve, read_curves
+from ev2_plugin.demo.configuration import BaseSettings, read_base_settings, write_run_config
+from ev2_plugin.demo.dataset import DatasetFolder, DatasetSize, build_dataset
+from ev2_plugin.demo.figures import (
+    save_energy_parity,
+    save_force_parity,
+    save_learning_curves,
+    save_relaxations,
+)
+from ev2_plugin.demo.host import run_host
+from ev2_plugin.demo.progress import progress_bar, relaxation_follower, training_follower
+from ev2_plugin.demo.relaxations import (
+    RelaxationTrace,
+    RelaxedSystem,
+    judge_relaxations,
+    label_relaxed,
+    trace_relaxations,
+)
+from ev2_plugin.demo.table import RelaxationSummary, error_table, relaxation_table, summarise_relaxations
+
+
+@dataclass(frozen=True)
+class DemoScale:
+    """How much the demo does.
+
+    Attributes:
+        size: Systems and frames of the dataset.
+        epochs: Passes over the training frames.
+        relaxation_steps: Most steps of a relaxation.
+    """
+
+    size: DatasetSize
+    epochs: int
+    relaxation_steps: int
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What a demo found.
+
+    Attributes:
+        folder: Where everything lies.
+        comparison: Labels and predictions of the held-out frames.
+        relaxations: Summary of the relaxations.
+        figures: The PNGs.
+    """
+
+    folder: Path
+    comparison: S2EFComparison
+    relaxations: RelaxationSummary
+    figures: tuple[Path, ...]
+
+
+def run_demo(runs_dir: Path, *, seed: int = 0, quick: bool = False, console: Console | None = None) -> DemoResult:
+    """Run the whole demo in a new folder below `runs_dir`.
+
+    Args:
+        runs_dir: Folder of runs, made if missing.
+        seed: Seed of the dataset and of training.
+        quick: Build a tiny dataset and hardly train, to see that everything works.
+        console: Where to show progress and tables; the terminal if None.
+
+    Returns:
+        The numbers and where to find the rest.
+    """
+    started = time.monotonic()
+    console = console or Console()
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(cores)
+    settings = read_base_settings()
+    scale = DemoScale(DatasetSize(), settings.epochs, settings.relaxation_steps)
+    if quick:
+        cores, scale = 1, DemoScale(DatasetSize(train=6, val=2, test=2, frames=4), epochs=2, relaxation_steps=3)
+    stages = _Stages(_new_folder(runs_dir), scale, settings, seed, cores, console)
+
+    dataset = stages.build()
+    training = compute_statistics(read_lmdb(dataset.s2ef("train")))
+    console.print(_describe(training))
+    curves = stages.train(dataset, training)
+    predictions = stages.predict_test_frames(dataset)
+    comparison = compare_s2ef(read_lmdb(dataset.s2ef("test")), predictions, training)
+    console.print(error_table(comparison))
+    verdicts, traces = stages.relax_test_systems(dataset)
+    summary = summarise_relaxations(verdicts, settings.relaxation_fmax)
+    console.print(relaxation_table(summary))
+    figures = stages.draw(dataset, curves, comparison, traces)
+    console.print(f"{time.monotonic() - started:.0f} s in all. Figures, data, checkpoints and log:")
+    console.print(f"{stages.folder}/", soft_wrap=True)
+    return DemoResult(stages.folder, comparison, summary, figures)
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """The stages of one demo, which share a folder and a console."""
+
+    folder: Path
+    scale: DemoScale
+    settings: BaseSettings
+    seed: int
+    cores: int
+    console: Console
+
+    @property
+    def trajectories(self) -> Path:
+        return self.folder / "trajectories"
+
+    def build(self) -> DatasetFolder:
+        with progress_bar(self.console, "label systems with EMT", self.scale.size.systems) as bar:
+            return build_dataset(
+                self.folder / "data",
+                self.scale.size,
+                seed=self.seed,
+                cutoff=self.settings.cutoff,
+                max_neighbors=self.settings.max_neighbors,
+                workers=self.cores,
+                on_system=lambda system: bar.advance(),
+            )
+
+    def train(self, dataset: DatasetFolder, statistics: TargetStatistics) -> tuple[LearningCurve, LearningCurve]:
+        write_run_config(
+            self.folder / "config.yml",
+            dataset,
+            statistics,
+            trajectories=self.trajectories,
+            epochs=self.scale.epochs,
+            relaxation_steps=self.scale.relaxation_steps,
+        )
+        steps = self.scale.epochs * -(-statistics.num_structures // self.settings.batch_size)
+        with progress_bar(self.console, "train", steps) as bar:
+            print_every = str(max(steps // 100, 1))
+            messages = self._host("train", "--print-every", print_every, on_message=training_follower(bar))
+        return read_curves(messages)
+
+    def predict_test_frames(self, dataset: DatasetFolder) -> dict[str, StructurePrediction]:
+        with progress_bar(self.console, "validate, predict held-out frames", 2) as bar:
+            self._host("validate")
+            bar.advance()
+            return self._predict("predict", dataset.s2ef("test"))
+
+    def relax_test_systems(self, dataset: DatasetFolder) -> tuple[list[RelaxedSystem], list[RelaxationTrace]]:
+        starts = list(read_lmdb(dataset.is2re("test")))
+        with progress_bar(self.console, "relax held-out systems", self.scale.relaxation_steps) as bar:
+            self._host(
+                "run-relaxations",
+                f"--dataset.relax.src={dataset.is2re('test').resolve()}",
+                on_message=relaxation_follower(bar),
+            )
+        relaxed_npz = self.folder / "results" / "run-relaxations" / "relaxed_positions.npz"
+        relaxed = label_relaxed(starts, read_relaxed_positions(relaxed_npz))
+        path = self.folder / "data" / "relaxed" / "data.lmdb"
+        write_lmdb(path, relaxed)
+        sizes = compute_metadata(relaxed, self.settings.cutoff, self.settings.max_neighbors)
+        write_metadata(path.parent, sizes)
+        verdicts = judge_relaxations(starts, relaxed, self._predict("predict-relaxed", path))
+        with progress_bar(self.console, "label relaxation steps with EMT", len(starts)) as bar:
+            traces = trace_relaxations(starts, verdicts, self.trajectories, on_system=lambda sid: bar.advance())
+        return verdicts, traces
+
+    def draw(
+        self,
+        dataset: DatasetFolder,
+        curves: tuple[LearningCurve, LearningCurve],
+        comparison: S2EFComparison,
+        traces: list[RelaxationTrace],
+    ) -> tuple[Path, ...]:
+        names = ("learning_curves.png", "energy_parity.png", "force_parity.png", "relaxations.png")
+        paths = learning, energy, forces, relaxation = tuple(self.folder / name for name in names)
+        save_learning_curves(learning, *curves, comparison)
+        save_energy_parity(energy, comparison, _adsorbates(dataset))
+        save_force_parity(forces, comparison)
+        save_relaxations(relaxation, traces, self.settings.relaxation_fmax)
+        return paths
+
+    def _predict(self, name: str, lmdb: Path) -> dict[str, StructurePrediction]:
+        """Let the host predict the structures of an LMDB and read its file."""
+        self._host("predict", f"--dataset.test.src={lmdb.resolve()}", name=name)
+        return read_s2ef_predictions(self.folder / "results" / name / "s2ef_predictions.npz")
+
+    def _host(
+        self,
+        mode: str,
+        *arguments: str,
+        name: str | None = None,
+        on_message: Callable[[str], None] = lambda message: None,
+    ) -> list[str]:
+        checkpoint = self.folder / "checkpoints" / "train" / "best_checkpoint.pt"
+        return run_host(
+            [
+                *("--mode", mode, "--config-yml", str(self.folder / "config.yml"), "--cpu"),
+                *("--run-dir", str(self.folder), "--timestamp-id", name or mode, "--seed", str(self.seed)),
+                *(() if mode == "train" else ("--checkpoint", str(checkpoint))),
+                "--hide_eval_progressbar=True",
+                *arguments,
+            ],
+            self.folder / "host.log",
+            on_message,
+        )
+
+
+def _describe(training: TargetStatistics) -> str:
+    return (
+        f"{training.num_structures} training frames: adsorption energies {training.energy_mean:.2f} ± "
+        f"{training.energy_std:.2f} eV, force components 0 ± {training.forces_rms:.2f} eV/Å"
+    )
+
+
+def _adsorbates(dataset: DatasetFolder) -> dict[int, str]:
+    """Name the adsorbate of each held-out system by its formula."""
+    names = {}
+    for start in read_lmdb(dataset.is2re("test")):
+        atoms = data_to_structure(start)
+        names[start.sid] = atoms[atoms.get_tags() == 2].get_chemical_formula("reduce")
+    return names
+
+
+def _new_folder(runs_dir: Path) -> Path:
+    """Make a folder that no other run has: the host would resume what it finds in an old one."""
+    stem = time.strftime("demo-%Y-%m-%d-%H-%M-%S")
+    for suffix in ("", *(f"-{number}" for number in range(2, 100))):
+        folder = runs_dir / (stem + suffix)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise FileExistsError(f"{runs_dir} holds a hundred folders {stem}*")
