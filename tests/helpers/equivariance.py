@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from ase import Atoms
 from e3nn import o3
@@ -20,10 +24,31 @@ def random_rotation(seed: int = 0) -> Tensor:
     return q * torch.linalg.det(q)
 
 
+@functools.cache
+def _sphere_points(lmax: int) -> tuple[Tensor, Tensor]:
+    points = torch.randn(3 * (lmax + 1) ** 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    return points, torch.linalg.pinv(_harmonics(points, lmax))
+
+
+def _harmonics(points: Tensor, lmax: int) -> Tensor:
+    return o3.spherical_harmonics(list(range(lmax + 1)), points, normalize=True, normalization="integral")
+
+
 def wigner(rotation: Tensor, lmax: int) -> Tensor:
-    """Block-diagonal Wigner matrix of degrees 0..lmax, [coefficients, coefficients]."""
-    angles = o3.matrix_to_angles(rotation)
-    return torch.block_diag(*(o3.wigner_D(l, *angles) for l in range(lmax + 1)))
+    """Block-diagonal matrix of degrees 0..lmax that turns e3nn's spherical harmonics, [coefficients, coefficients]."""
+    points, inverse = _sphere_points(lmax)
+    return (inverse @ _harmonics(points @ rotation.T, lmax)).T
+
+
+@contextmanager
+def float64_by_default() -> Iterator[None]:
+    """For the parts of e3nn that compute in the default dtype whatever their inputs are."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def edge_context(

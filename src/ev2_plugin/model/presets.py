@@ -97,7 +97,7 @@ QM9_11M = replace(
     attn_value_channels=24,
     ffn_hidden_channels=96,
     max_neighbors=500,
-    max_num_elements=10,  # H, C, N, O, F by atomic number
+    max_num_elements=10,  # fluorine, the heaviest element, is 9
     drop_path_rate=0.0,
 )
 """QM9 with 6 blocks: mu, alpha, HOMO, LUMO, gap, C_v (T13)."""

@@ -63,12 +63,15 @@ def edge_frames(
     """
     length = torch.linalg.vector_norm(vectors, dim=-1)
     x, y, z = (vectors / length.unsqueeze(-1)).unbind(-1)
-    sin_beta = torch.hypot(x, z)
-    at_pole = sin_beta == 0
-    safe = torch.where(at_pole, 1, sin_beta)
+    # the ratio first: next to the poles x and z may be denormal, with few digits of their hypotenuse left
+    larger = torch.maximum(x.abs(), z.abs())
+    at_pole = larger == 0
+    safe = torch.where(at_pole, 1, larger)
     cos_alpha, sin_alpha = torch.where(at_pole, 1, z / safe), torch.where(at_pole, 0, x / safe)
+    norm = torch.hypot(cos_alpha, sin_alpha)
+    cos_alpha, sin_alpha = cos_alpha / norm, sin_alpha / norm
 
-    into = tilt(y, sin_beta, layout)
+    into = tilt(y, torch.hypot(x, z), layout)
     into = turn_columns(into, *multiples(cos_alpha, sin_alpha, layout.lmax), layout.orders)
     if gauge is not None:
         into = _turn_rows(into, gauge, layout)
