@@ -140,6 +140,15 @@ def test_a_wrong_run_is_refused_before_it_starts(
     assert not (tmp_path / "checkpoints").exists()
 
 
+def test_without_a_gpu_the_cpu_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    run = make_run(tmp_path, "flat-lmdb")
+    main(["--mode", "train", "--config-yml", str(run.config_yml), "--run-dir", str(tmp_path)])
+    assert "no CUDA device here: running on the CPU" in caplog.text
+
+
 def test_no_ranks_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--config-yml", "any.yml", "--num-gpus", "0"])
@@ -166,6 +175,17 @@ def test_missing_requirement_of_another_model_is_named(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "torch_sparse", None)
     with pytest.raises(ImportError, match=r"'gemnet_oc'.*torch_sparse.*ev2-plugin\[host\]"):
         import_class("model", "gemnet_oc")
+
+
+def test_the_hosts_registry_shows_why_a_class_of_ours_cannot_be_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What a plain `fairchem` run does with `model: {name: ev2_plugin.Needy}`.
+    (tmp_path / "needs_something.py").write_text("import something_that_is_not_installed\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(ev2_plugin._MODULE_OF, "Needy", "needs_something")
+    with pytest.raises(ImportError, match="something_that_is_not_installed"):
+        registry.get_model_class("ev2_plugin.Needy")
 
 
 def test_every_class_of_a_config_is_looked_up(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.submit:
             _submit(args, config)
         elif args.num_gpus > 1:
-            _run_ranks(config, args.num_gpus)
+            run_ranks(config, args.num_gpus)
         else:
             distutils.setup_env_local()
             try:
@@ -62,8 +62,16 @@ def _check_mode_and_checkpoint(config: Config) -> None:
         raise FileNotFoundError(f"--checkpoint {checkpoint}: no such file")
 
 
-def _run_ranks(config: Config, ranks: int) -> None:
-    """Run one process per rank on this machine."""
+def run_ranks(config: Config, ranks: int) -> None:
+    """Run one process per rank on this machine.
+
+    Args:
+        config: The run's config, as `build_run_config` returns it.
+        ranks: How many processes.
+
+    Raises:
+        ChildFailedError: If a rank fails; the message carries the first rank's own error.
+    """
     if config.get("optim", {}).get("num_workers", 0) > 0:
         logging.warning("several ranks on one machine: data is loaded in the ranks (optim.num_workers 0)")
         config["optim"]["num_workers"] = 0  # an open LMDB cannot be handed to a worker of a spawned rank
