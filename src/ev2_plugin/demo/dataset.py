@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from torch_geometric.data import Data
 from ev2_plugin.data.lmdb import write_lmdb
 from ev2_plugin.data.metadata import compute_metadata, write_metadata
 from ev2_plugin.data.structures import structure_to_data
-from ev2_plugin.demo.emt import Labelled, Relaxation, relax_system, sample_frames
+from ev2_plugin.demo.emt import Labelled, Relaxation, label_system
 from ev2_plugin.demo.systems import AdsorbateSystem, draw_systems
 
 SPLITS = ("train", "val", "test")
@@ -106,6 +107,9 @@ def build_dataset(
         if getattr(size, split) < 1:
             raise ValueError(f"the {split} split needs at least one system, not {getattr(size, split)}")
     folder = DatasetFolder(root)
+    for path in (path for split in SPLITS for path in (folder.s2ef(split), folder.is2re(split))):
+        if path.exists():
+            raise FileExistsError(f"{path} exists: remove it or choose another folder")
     systems = draw_systems(size.systems, np.random.default_rng(seed))
     frames: dict[str, list[Data]] = {split: [] for split in SPLITS}
     relaxations: dict[str, list[Data]] = {split: [] for split in SPLITS}
@@ -160,16 +164,9 @@ def relaxation_data(relaxation: Relaxation) -> Data:
 def _label_all(
     systems: list[AdsorbateSystem], frames: int, seed: int, workers: int
 ) -> Iterator[tuple[Relaxation, list[Labelled]]]:
-    tasks = [(system, frames, seed) for system in systems]
+    arguments = (systems, repeat(frames), repeat(seed))
     if workers == 1:
-        yield from map(_label_system, tasks)
+        yield from map(label_system, *arguments)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_label_system, tasks)
-
-
-def _label_system(task: tuple[AdsorbateSystem, int, int]) -> tuple[Relaxation, list[Labelled]]:
-    system, frames, seed = task
-    relaxation = relax_system(system)
-    # A generator per system keeps its frames independent of the order in which systems are labelled.
-    return relaxation, sample_frames(relaxation, frames, np.random.default_rng([seed, system.sid]))
+        yield from pool.map(label_system, *arguments)

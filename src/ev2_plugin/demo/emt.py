@@ -141,6 +141,27 @@ def sample_frames(relaxation: Relaxation, count: int, rng: np.random.Generator) 
     return frames
 
 
+def label_system(system: AdsorbateSystem, count: int, seed: int) -> tuple[Relaxation, list[Labelled]]:
+    """Relax a system and choose its frames, by random numbers that are the system's own.
+
+    A module-level function of plain data, and of a module that imports no torch, so that worker processes
+    start fast.
+
+    Args:
+        system: What to build.
+        count: Number of frames, at least 3.
+        seed: Seed of the dataset; the frames depend on it and on the system alone.
+
+    Returns:
+        The relaxation and the frames.
+
+    Raises:
+        ValueError: If a relaxation did not converge, or `count` is less than 3.
+    """
+    relaxation = relax_system(system)
+    return relaxation, sample_frames(relaxation, count, np.random.default_rng([seed, system.sid]))
+
+
 def _rattled(relaxation: Relaxation, rng: np.random.Generator) -> Iterator[Atoms]:
     start, end = relaxation.path[0].atoms, relaxation.path[-1].atoms
     free = end.get_tags() > 0

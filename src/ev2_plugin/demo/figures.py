@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from ev2_plugin.data.errors import S2EFComparison, TargetComparison
 from ev2_plugin.data.training_log import LearningCurve
@@ -47,9 +48,9 @@ def save_learning_curves(
         )
         if baseline is not None:
             axes.axhline(baseline, color=QUIET_COLOR, linestyle="--", label="mean predictor")
-        axes.set(xlabel="epoch", ylabel=name, yscale="log", title=name.split(" [")[0])
+        axes.set(xlabel="epoch", ylabel=name, yscale="log")
         _plain_log_ticks(axes)
-        axes.grid(which="both", alpha=0.2)
+        axes.grid(alpha=0.2)
         axes.legend(frameon=False)
     figure.savefig(path, dpi=DPI)
 
@@ -152,5 +153,7 @@ def _median(series: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _plain_log_ticks(axes: Axes) -> None:
+    """Write plain numbers on a logarithmic axis, several per decade: errors often span less than one."""
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("")
+    axes.yaxis.set_minor_locator(NullLocator())

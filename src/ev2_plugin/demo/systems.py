@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 from ase.build import fcc100, fcc111
 from ase.constraints import FixAtoms
-from ase.data import atomic_numbers, chemical_symbols, covalent_radii, reference_states
+from ase.data import atomic_numbers, covalent_radii, reference_states
 
 METALS = ("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")
 FACETS = {"111": fcc111, "100": fcc100}
@@ -171,7 +171,7 @@ def place_adsorbate(system: AdsorbateSystem, slab: Atoms) -> Atoms:
     spot = top_atom + SITES[system.substrate.facet][system.site] @ steps
     spot[:2] += system.offset
     adsorbate.positions[:, :2] += spot[:2]
-    contacts = [_contact_height(atom.number, atom.position, slab) - atom.z for atom in adsorbate]
+    contacts = [_contact_height(atom.symbol, atom.position, slab) - atom.z for atom in adsorbate]
     adsorbate.positions[:, 2] += max(contacts) + system.lift
     adsorbate.set_tags(2)
     placed = slab.copy()
@@ -180,9 +180,9 @@ def place_adsorbate(system: AdsorbateSystem, slab: Atoms) -> Atoms:
     return placed
 
 
-def _contact_height(number: int, spot: np.ndarray, slab: Atoms) -> float:
+def _contact_height(symbol: str, spot: np.ndarray, slab: Atoms) -> float:
     """Find the height [Å] at which an atom above `spot` touches the first atom of the slab."""
-    contact = CONTACT_RADII[chemical_symbols[number]] + covalent_radii[slab.numbers]
+    contact = CONTACT_RADII[symbol] + covalent_radii[slab.numbers]
     heights = [slab.positions[:, 2].max()]
     for image in np.ndindex(3, 3):
         shift = (np.array(image) - 1) @ slab.cell.array[:2]

@@ -106,7 +106,7 @@ def relaxation_table(summary: RelaxationSummary) -> Table:
     table.add_column("")
     for heading in ("start", "relaxed by EquiformerV2"):
         table.add_column(heading, justify="right")
-    table.add_row("energy above EMT's minimum [eV]", f"{summary.start_excess:.3f}", f"{summary.emt_excess:.3f}")
+    table.add_row(escape("energy above EMT's minimum [eV]"), f"{summary.start_excess:.3f}", f"{summary.emt_excess:.3f}")
     table.add_row(escape("distance from it [Å]"), f"{summary.start_distance:.3f}", f"{summary.distance:.3f}")
     table.add_row(escape("error of predicted relaxed energy [eV]"), "", f"{summary.energy_mae:.3f}")
     table.add_row(

@@ -1,0 +1,43 @@
+import io
+
+from rich.console import Console
+
+from ev2_plugin.demo.progress import Bar, progress_bar, relaxation_follower, training_follower
+
+
+class Recorder:
+    """A bar that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+        self.lines: list[str] = []
+        self.bar = Bar(advance=lambda: self.counts.append(-1), reach=self.counts.append, say=self.lines.append)
+
+
+def test_training_moves_the_bar_and_prints_validations():
+    recorder = Recorder()
+    follow = training_follower(recorder.bar)
+    follow("energy_mae: 1.0e+00, forces_mae: 2.0e-01, loss: 3.0e+00, epoch: 5.0e-01, step: 2.0e+01")
+    follow("Evaluating on val.")
+    follow("energy_mae: 0.1234, forces_mae: 0.0567, loss: 1.0, epoch: 1.0000")
+    assert recorder.counts == [20]
+    assert recorder.lines == ["epoch  1: validation errors 0.123 eV, 0.057 eV/Å"]
+
+
+def test_relaxations_move_the_bar_by_steps():
+    recorder = Recorder()
+    follow = relaxation_follower(recorder.bar)
+    for message in ("Step   Fmax(eV/A)", "0 1.234 0.567", "12 0.034 0.050", "2026 was a year"):
+        follow(message)
+    assert recorder.counts == [0, 12]
+    assert recorder.lines == []
+
+
+def test_a_bar_is_full_at_the_end():
+    console = Console(file=io.StringIO(), width=120)
+    with progress_bar(console, "train", 7) as bar:
+        bar.advance()
+        bar.say("half way")
+    text = console.file.getvalue()
+    assert "half way" in text
+    assert "7/7" in text
