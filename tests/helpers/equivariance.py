@@ -79,5 +79,6 @@ def randomize(module: nn.Module, scale: float = 0.5, seed: int = 0) -> nn.Module
     with torch.no_grad():
         for parameter in module.parameters():
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.add_(scale * parameter.std(correction=0).clamp(min=0.2) * noise.to(parameter.dtype))
+            spread = max(0.2, float(parameter.std(correction=0))) if parameter.numel() else 0.0
+            parameter.add_(scale * spread * noise.to(parameter.dtype))
     return module

@@ -27,6 +27,7 @@ class FeedForward(nn.Module):
     def __init__(self, spec: FeedForwardSpec, sphere: SphereSpec, out_channels: int) -> None:
         super().__init__()
         lmax, hidden = sphere.layout.lmax, spec.hidden_channels
+        self.num_gates = 0 if spec.grid_mlp else num_gates(spec.activation, lmax, hidden)
         self.spec, self.separable = spec, spec.activation == "separable_s2"
         self.ops, self.grid = operations(sphere.backend), sphere.node_grid
         self.so3_linear_1 = EquivariantLinear(spec.channels, hidden, lmax)
@@ -39,8 +40,8 @@ class FeedForward(nn.Module):
                 nn.Linear(hidden, hidden, bias=False),
             )  # fmt: skip
         else:
-            if gates := num_gates(spec.activation, lmax, hidden):
-                self.gating_linear = nn.Linear(spec.channels, gates)
+            if self.num_gates:
+                self.gating_linear = nn.Linear(spec.channels, self.num_gates)
             self.activation = SphereActivation(spec.activation, self.grid, self.ops)
         self.so3_linear_2 = EquivariantLinear(hidden, out_channels, lmax)
 
@@ -56,7 +57,7 @@ class FeedForward(nn.Module):
             idle = [self.so3_linear_1, self.grid_mlp] if self.spec.grid_mlp else [self.so3_linear_1]
         elif self.spec.activation == "gate":
             hidden = self.ops.silu(self.so3_linear_1.scalars(x[:, 0]))
-            idle = [self.gating_linear]
+            idle = [self.gating_linear] if self.num_gates else []
         else:
             hidden = self._hidden(x)[:, 0]
         out = self.so3_linear_2.scalars(hidden)
@@ -66,7 +67,7 @@ class FeedForward(nn.Module):
         hidden = self.so3_linear_1(x)
         if self.spec.grid_mlp:
             return self._on_grid(x, hidden)
-        gates = x[:, 0, :0] if self.spec.activation == "s2" else self.gating_linear(x[:, 0])
+        gates = self.gating_linear(x[:, 0]) if self.num_gates else x[:, 0, :0]
         return self.activation(hidden, gates)
 
     def _on_grid(self, x: Tensor, hidden: Tensor) -> Tensor:
