@@ -61,15 +61,23 @@ def test_other_systems_are_not_compared(start):
         judge_relaxations([start], [other], says(0.0))
 
 
-def test_traces_run_from_the_start_to_the_end(start, relaxation, tmp_path):
-    frames = [relaxation.path[0], relaxation.path[-2]]
-    with Trajectory(tmp_path / "7.traj", "w") as trajectory:
+def write_trajectory(path, frames) -> None:
+    with Trajectory(path, "w") as trajectory:
         for frame in frames:
             atoms = frame.atoms.copy()
             atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=frame.forces)
             trajectory.write(atoms)
-    end = RelaxedSystem(7, 0.002, 0.0, 0.0, 0.0, 0.0, fmax=0.02)
-    trace = trace_relaxations([start], [end], tmp_path)[0]
+
+
+VERDICT = RelaxedSystem(7, 0.002, 0.0, 0.0, 0.0, 0.0, fmax=0.02)
+
+
+@pytest.mark.parametrize("end_is_written", [False, True])
+def test_traces_run_from_the_start_to_the_end(start, relaxation, tmp_path, end_is_written):
+    frames = [relaxation.path[0], relaxation.path[-3]]
+    write_trajectory(tmp_path / "7.traj", [*frames, *relaxation.path[-1:]] if end_is_written else frames)
+    relaxed = label_relaxed([start], {"7": relaxation.path[-1].atoms.positions})
+    trace = trace_relaxations([start], relaxed, [VERDICT], tmp_path)[0]
     expected = [frame.energy - start.y_relaxed for frame in frames] + [0.002]
     np.testing.assert_allclose(trace.emt_excess, expected, atol=1e-4)
     free = data_to_structure(start).get_tags() > 0
@@ -78,7 +86,7 @@ def test_traces_run_from_the_start_to_the_end(start, relaxation, tmp_path):
 
 def test_a_system_that_needed_no_step_has_its_end_alone(start, tmp_path):
     (tmp_path / "7.traj").touch()
-    end = RelaxedSystem(7, 0.3, 0.0, 0.0, 0.0, 0.0, fmax=0.04)
-    trace = trace_relaxations([start], [end], tmp_path)[0]
-    assert trace.emt_excess.tolist() == [0.3]
-    assert trace.fmax.tolist() == [0.04]
+    relaxed = label_relaxed([start], {"7": start.pos.numpy()})
+    trace = trace_relaxations([start], relaxed, [VERDICT], tmp_path)[0]
+    assert trace.emt_excess.tolist() == [0.002]
+    assert trace.fmax.tolist() == [0.02]

@@ -78,7 +78,7 @@ def write_run_config(
     config = {
         "includes": [str(BASE_CONFIG)],
         "dataset": data,
-        "model": {"avg_num_nodes": sizes.mean_num_atoms, "avg_degree": sizes.mean_degree},
+        "model": {"avg_degree": sizes.mean_degree},
         "optim": {"max_epochs": epochs},
         "task": {
             "relaxation_steps": relaxation_steps,

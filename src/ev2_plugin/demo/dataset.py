@@ -41,10 +41,10 @@ class DatasetSize:
         frames: Frames of each system.
     """
 
-    train: int = 140
+    train: int = 186
     val: int = 12
     test: int = 18
-    frames: int = 8
+    frames: int = 6
 
     def split_of(self, sid: int) -> str:
         """Name the split of a system by its number."""

@@ -169,7 +169,7 @@ def _rattled(relaxation: Relaxation, rng: np.random.Generator) -> Iterator[Atoms
         atoms = end.copy()
         mixture = rng.random()
         atoms.positions += mixture * (start.positions - end.positions)
-        width = rng.uniform(0.02, 0.12)
+        width = rng.uniform(0.02, 0.1)
         atoms.positions[free] += rng.normal(scale=width, size=(int(free.sum()), 3))
         yield atoms
 

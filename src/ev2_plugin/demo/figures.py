@@ -93,7 +93,7 @@ def save_force_parity(path: Path, comparison: S2EFComparison) -> None:
     density = axes.hexbin(
         comparison.forces.labels, comparison.forces.predictions, gridsize=80, norm=LogNorm(), linewidths=0
     )
-    figure.colorbar(density, label="force components per cell")
+    figure.colorbar(density, label="force components per hexagon")
     _finish_parity(axes, comparison.forces, "force component", "eV/Å")
     figure.savefig(path, dpi=DPI)
 
@@ -121,7 +121,8 @@ def save_relaxations(path: Path, traces: Sequence[RelaxationTrace], fmax: float)
         axes.grid(alpha=0.2)
     energy_axes.axhline(0.0, color=QUIET_COLOR, linestyle="--", label="EMT's minimum")
     energy_axes.set(ylabel="EMT energy above EMT's minimum [eV]", title="energy, by EMT")
-    energy_axes.set_yscale("symlog", linthresh=0.1)
+    energy_axes.set_yscale("symlog", linthresh=0.1, subs=(2, 3, 5))
+    energy_axes.yaxis.set_major_formatter("{x:g}")
     force_axes.axhline(fmax, color=QUIET_COLOR, linestyle="--", label=f"converged: {fmax} eV/Å")
     force_axes.set(ylabel="largest force on a free atom [eV/Å]", title="force, by the model", yscale="log")
     _plain_log_ticks(force_axes)

@@ -84,12 +84,12 @@ def run_demo(runs_dir: Path, *, seed: int = 0, quick: bool = False, console: Con
     """
     started = time.monotonic()
     console = console or Console()
-    cores = len(os.sched_getaffinity(0))
+    cores = 1 if quick else len(os.sched_getaffinity(0))
     torch.set_num_threads(cores)
     settings = read_base_settings()
     scale = DemoScale(DatasetSize(), settings.epochs, settings.relaxation_steps)
     if quick:
-        cores, scale = 1, DemoScale(DatasetSize(train=6, val=2, test=2, frames=4), epochs=2, relaxation_steps=3)
+        scale = DemoScale(DatasetSize(train=6, val=2, test=2, frames=4), epochs=2, relaxation_steps=3)
     stages = _Stages(_new_folder(runs_dir), scale, settings, seed, cores, console)
 
     dataset = stages.build()
@@ -172,7 +172,9 @@ class _Stages:
         write_metadata(path.parent, sizes)
         verdicts = judge_relaxations(starts, relaxed, self._predict("predict-relaxed", path))
         with progress_bar(self.console, "label relaxation steps with EMT", len(starts)) as bar:
-            traces = trace_relaxations(starts, verdicts, self.trajectories, on_system=lambda sid: bar.advance())
+            traces = trace_relaxations(
+                starts, relaxed, verdicts, self.trajectories, on_system=lambda sid: bar.advance()
+            )
         return verdicts, traces
 
     def draw(

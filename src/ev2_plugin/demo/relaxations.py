@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 from ase.io import Trajectory
 from torch_geometric.data import Data
 
@@ -18,6 +19,8 @@ from ev2_plugin.data.errors import mean_displacement
 from ev2_plugin.data.predictions import StructurePrediction
 from ev2_plugin.data.structures import data_to_structure, structure_to_data
 from ev2_plugin.demo.emt import label
+
+SAME_POSITIONS = 1e-5  # Å
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,7 @@ def judge_relaxations(
 
 def trace_relaxations(
     starts: Sequence[Data],
+    relaxed: Sequence[Data],
     verdicts: Sequence[RelaxedSystem],
     trajectories: Path,
     on_system: Callable[[int], None] = lambda sid: None,
@@ -134,7 +138,8 @@ def trace_relaxations(
 
     Args:
         starts: Initial structures.
-        verdicts: Their ends, in the same order; the host's files stop one step before it.
+        relaxed: Where they ended, in the same order; files of converged systems stop one step before.
+        verdicts: What was found there, in the same order.
         trajectories: Folder with `<sid>.traj`; a system that needed no step has an empty file.
         on_system: Called with the number of each system done.
 
@@ -142,19 +147,26 @@ def trace_relaxations(
         One trace per system, from the start to the end.
     """
     traces = []
-    for start, end in zip(starts, verdicts, strict=True):
+    for start, end, verdict in zip(starts, relaxed, verdicts, strict=True):
         reference, free = reference_energy(start), start.fixed.numpy() == 0
         excess, fmax = [], []
-        path = trajectories / f"{start.sid}.traj"
-        if path.stat().st_size > 0:
-            with Trajectory(path) as frames:
-                for frame in frames:
-                    fmax.append(largest_force(frame.get_forces(apply_constraint=False)[free]))
-                    structure = data_to_structure(start, frame.positions)
-                    excess.append(label(structure, reference).energy - start.y_relaxed)
-        traces.append(RelaxationTrace(start.sid, np.array([*excess, end.emt_excess]), np.array([*fmax, end.fmax])))
+        for frame in _read_frames(trajectories / f"{start.sid}.traj"):
+            if mean_displacement(start, frame.positions, end.pos.numpy()) < SAME_POSITIONS:
+                break
+            fmax.append(largest_force(frame.get_forces(apply_constraint=False)[free]))
+            excess.append(label(data_to_structure(start, frame.positions), reference).energy - start.y_relaxed)
+        traces.append(
+            RelaxationTrace(start.sid, np.array([*excess, verdict.emt_excess]), np.array([*fmax, verdict.fmax]))
+        )
         on_system(start.sid)
     return traces
+
+
+def _read_frames(path: Path) -> list[Atoms]:
+    if path.stat().st_size == 0:
+        return []
+    with Trajectory(path) as frames:
+        return list(frames)
 
 
 def largest_force(forces: np.ndarray) -> float:
