@@ -34,7 +34,7 @@ def force_block(config: ModelConfig) -> GraphAttention:
     return GraphAttention(config.attention(dropout=0.0), config.sphere, config.edge_scalars, out_channels=1)
 
 
-def sum_over_structures(values: Float[Tensor, atoms * rest], natoms: Tensor) -> Float[Tensor, structures * rest]:
+def sum_over_structures(values: Float[Tensor, "atoms ..."], natoms: Tensor) -> Float[Tensor, "structures ..."]:
     """Sums of consecutive atoms."""
     return torch.segment_reduce(values, "sum", lengths=natoms, axis=0, unsafe=True, initial=0.0)
 
