@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 from ev2_plugin.graph.neighbors import NeighborRule
@@ -18,6 +18,14 @@ from ev2_plugin.nn.specs import (
 )
 from ev2_plugin.ops.backend import Backend
 from ev2_plugin.so3.layout import CoefficientLayout
+
+KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "int": ("an integer", (int,)),
+    "int | None": ("an integer or null", (int, type(None))),
+    "float": ("a number", (int, float)),
+    "bool": ("true or false", (bool,)),
+}
+"""What a YAML file must hold for a field of each annotation; YAML reads 1e-3 as text, for one."""
 
 DistanceFunction = Literal["gaussian", "learnable_gaussian"]
 
@@ -102,14 +110,18 @@ class ModelConfig:
     backend: Backend = "auto"
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            words, types = KINDS.get(str(field.type), ("", (object,)))
+            value = getattr(self, field.name)
+            if not isinstance(value, types) or (isinstance(value, bool) and field.type != "bool"):
+                raise ValueError(f"{field.name} must be {words}, got {value!r}")
         sizes = (
             "num_layers", "sphere_channels", "attn_hidden_channels", "num_heads", "attn_alpha_channels",
             "attn_value_channels", "ffn_hidden_channels", "edge_channels", "max_num_elements", "num_radial_basis",
         )  # fmt: skip
         for name in sizes:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be a positive integer, got {getattr(self, name)!r}")
         for name in ("avg_num_nodes", "avg_degree"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be a positive number, got {getattr(self, name)!r}")

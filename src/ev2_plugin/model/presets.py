@@ -8,6 +8,7 @@ data set of the paper.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from ev2_plugin.model.config import ModelConfig
 
@@ -47,7 +48,7 @@ OC20_153M = replace(OC20_83M, mmax=3, num_layers=20, drop_path_rate=0.1)
 OC22_121M = replace(OC20_83M, num_layers=18, drop_path_rate=0.1, enforce_max_neighbors_strictly=False)
 """OC22 S2EF-Total (T11; equiformer_v2_N@18_L@6_M@2_e4_f100_121M.yml)."""
 
-_OMAT24 = {
+_OMAT24: dict[str, Any] = {
     # statistics of OMat24 at 12 Å (eqV2_31M.yml, eqV2_86M.yml, eqV2_153M.yml)
     "avg_num_nodes": 31.17,
     "avg_degree": 61.95,
@@ -58,7 +59,7 @@ OMAT24_31M = replace(OC20_31M, **_OMAT24)
 OMAT24_86M = replace(OC20_153M, **_OMAT24, mmax=4, num_layers=10)
 OMAT24_153M = replace(OC20_153M, **_OMAT24)
 
-_ODAC23 = {
+_ODAC23: dict[str, Any] = {
     # statistics of ODAC23 at 8 Å (configs/odac/s2ef/eqv2_31M.yml, eqv2_153M.yml)
     "avg_num_nodes": 192.561,
     "avg_degree": 21.024127419363214,
