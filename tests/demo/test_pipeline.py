@@ -12,6 +12,9 @@ from rich.console import Console
 from ev2_plugin.data.lmdb import read_lmdb
 from ev2_plugin.demo.pipeline import DemoResult, run_demo
 
+# fairchem sets calculators in a way that ASE deprecates when it writes the frames of a relaxation.
+pytestmark = pytest.mark.filterwarnings("ignore:Please use atoms.calc:FutureWarning")
+
 
 @pytest.fixture(scope="module")
 def console() -> Console:

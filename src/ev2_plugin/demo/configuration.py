@@ -59,6 +59,7 @@ def write_run_config(
     trajectories: Path,
     epochs: int,
     relaxation_steps: int,
+    relaxation_fmax: float,
 ) -> None:
     """Write the configuration of a run.
 
@@ -69,6 +70,7 @@ def write_run_config(
         trajectories: Folder for the relaxations' trajectories.
         epochs: Passes over the training frames.
         relaxation_steps: Most steps of a relaxation.
+        relaxation_fmax: Largest predicted force on a free atom at which a relaxation ends [eV/Å].
     """
     sizes = read_metadata(dataset.s2ef("train").parent)
     data: dict[str, Any] = {split: {"src": str(dataset.s2ef(split).parent.resolve())} for split in SPLITS}
@@ -82,6 +84,7 @@ def write_run_config(
         "optim": {"max_epochs": epochs},
         "task": {
             "relaxation_steps": relaxation_steps,
+            "relaxation_fmax": relaxation_fmax,
             "relax_opt": {"traj_dir": str(trajectories.resolve())},
         },
     }

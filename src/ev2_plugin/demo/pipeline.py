@@ -46,11 +46,13 @@ class DemoScale:
         size: Systems and frames of the dataset.
         epochs: Passes over the training frames.
         relaxation_steps: Most steps of a relaxation.
+        relaxation_fmax: Largest predicted force on a free atom of a relaxed structure [eV/Å].
     """
 
     size: DatasetSize
     epochs: int
     relaxation_steps: int
+    relaxation_fmax: float
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,10 @@ def run_demo(runs_dir: Path, *, seed: int = 0, quick: bool = False, console: Con
     cores = 1 if quick else len(os.sched_getaffinity(0))
     torch.set_num_threads(cores)
     settings = read_base_settings()
-    scale = DemoScale(DatasetSize(), settings.epochs, settings.relaxation_steps)
+    scale = DemoScale(DatasetSize(), settings.epochs, settings.relaxation_steps, settings.relaxation_fmax)
     if quick:
-        scale = DemoScale(DatasetSize(train=6, val=2, test=2, frames=4), epochs=2, relaxation_steps=3)
+        # A model that learned nothing says almost no force: only a tiny threshold makes it move atoms.
+        scale = DemoScale(DatasetSize(train=6, val=2, test=2, frames=4), 2, 3, relaxation_fmax=1e-4)
     stages = _Stages(_new_folder(runs_dir), scale, settings, seed, cores, console)
 
     dataset = stages.build()
@@ -100,7 +103,7 @@ def run_demo(runs_dir: Path, *, seed: int = 0, quick: bool = False, console: Con
     comparison = compare_s2ef(read_lmdb(dataset.s2ef("test")), predictions, training)
     console.print(error_table(comparison))
     verdicts, traces = stages.relax_test_systems(dataset)
-    summary = summarise_relaxations(verdicts, settings.relaxation_fmax)
+    summary = summarise_relaxations(verdicts, scale.relaxation_fmax)
     console.print(relaxation_table(summary))
     figures = stages.draw(dataset, curves, comparison, traces)
     console.print(f"{time.monotonic() - started:.0f} s in all. Figures, data, checkpoints and log:")
@@ -143,6 +146,7 @@ class _Stages:
             trajectories=self.trajectories,
             epochs=self.scale.epochs,
             relaxation_steps=self.scale.relaxation_steps,
+            relaxation_fmax=self.scale.relaxation_fmax,
         )
         steps = self.scale.epochs * -(-statistics.num_structures // self.settings.batch_size)
         with progress_bar(self.console, "train", steps) as bar:
@@ -189,7 +193,7 @@ class _Stages:
         save_learning_curves(learning, *curves, comparison)
         save_energy_parity(energy, comparison, _adsorbates(dataset))
         save_force_parity(forces, comparison)
-        save_relaxations(relaxation, traces, self.settings.relaxation_fmax)
+        save_relaxations(relaxation, traces, self.scale.relaxation_fmax)
         return paths
 
     def _predict(self, name: str, lmdb: Path) -> dict[str, StructurePrediction]:
