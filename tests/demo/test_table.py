@@ -33,6 +33,8 @@ def test_relaxations_are_averaged():
     assert summary.same_minimum == 2
     assert summary.start_excess == pytest.approx(2.0)
     assert summary.emt_excess == pytest.approx(-0.02)
+    assert summary.start_excess_median == pytest.approx(2.0)
+    assert summary.emt_excess_median == pytest.approx(0.04)
     assert summary.energy_mae == pytest.approx(0.3)
     assert summary.start_distance == pytest.approx(0.7)
     assert summary.distance == pytest.approx(0.4)
@@ -45,9 +47,10 @@ def test_no_relaxations_are_an_error():
 
 def test_the_table_of_relaxations_has_units_and_both_columns():
     text = rendered(relaxation_table(summarise_relaxations(VERDICTS, fmax=0.05)))
-    assert row(text, "above") == ["energy above EMT's minimum [eV]", "2.000", "-0.020"]
-    assert row(text, "distance") == ["distance from it [Å]", "0.700", "0.400"]
-    assert row(text, "predicted") == ["error of predicted relaxed energy [eV]", "", "0.300"]
+    assert row(text, "minimum, median") == ["energy above EMT's minimum, median [eV]", "2.000", "0.040"]
+    assert row(text, "minimum, mean") == ["energy above EMT's minimum, mean [eV]", "2.000", "-0.020"]
+    assert row(text, "distance") == ["distance from it, mean [Å]", "0.700", "0.400"]
+    assert row(text, "predicted") == ["error of predicted relaxed energy, mean [eV]", "", "0.300"]
     assert row(text, "converged") == ["converged", "", "2/3"]
 
 

@@ -24,6 +24,8 @@ class RelaxationSummary:
         converged: How many ended with predicted forces below the threshold.
         start_excess: Mean EMT energy of the starts above EMT's minima [eV].
         emt_excess: Mean EMT energy of the model's minima above EMT's own [eV].
+        start_excess_median: Median of the same energies of the starts, which one stray system does not move [eV].
+        emt_excess_median: Median of the same energies of the model's minima [eV].
         same_minimum: How many of the model's minima lie less than `SAME_MINIMUM` above EMT's, or below.
         energy_mae: Mean absolute error of the predicted relaxed energies [eV].
         start_distance: Mean distance of free atoms at the start from EMT's minima [Å].
@@ -34,6 +36,8 @@ class RelaxationSummary:
     converged: int
     start_excess: float
     emt_excess: float
+    start_excess_median: float
+    emt_excess_median: float
     same_minimum: int
     energy_mae: float
     start_distance: float
@@ -64,6 +68,8 @@ def summarise_relaxations(verdicts: Sequence[RelaxedSystem], fmax: float) -> Rel
         converged=sum(verdict.fmax <= fmax for verdict in verdicts),
         start_excess=mean([verdict.start_excess for verdict in verdicts]),
         emt_excess=mean([verdict.emt_excess for verdict in verdicts]),
+        start_excess_median=float(np.median([verdict.start_excess for verdict in verdicts])),
+        emt_excess_median=float(np.median([verdict.emt_excess for verdict in verdicts])),
         same_minimum=sum(verdict.emt_excess < SAME_MINIMUM for verdict in verdicts),
         energy_mae=mean([abs(verdict.predicted_error) for verdict in verdicts]),
         start_distance=mean([verdict.start_distance for verdict in verdicts]),
@@ -106,9 +112,13 @@ def relaxation_table(summary: RelaxationSummary) -> Table:
     table.add_column("")
     for heading in ("start", "relaxed by EquiformerV2"):
         table.add_column(heading, justify="right")
-    table.add_row(escape("energy above EMT's minimum [eV]"), f"{summary.start_excess:.3f}", f"{summary.emt_excess:.3f}")
-    table.add_row(escape("distance from it [Å]"), f"{summary.start_distance:.3f}", f"{summary.distance:.3f}")
-    table.add_row(escape("error of predicted relaxed energy [eV]"), "", f"{summary.energy_mae:.3f}")
+    for average, start, end in (
+        ("median", summary.start_excess_median, summary.emt_excess_median),
+        ("mean", summary.start_excess, summary.emt_excess),
+    ):
+        table.add_row(escape(f"energy above EMT's minimum, {average} [eV]"), f"{start:.3f}", f"{end:.3f}")
+    table.add_row(escape("distance from it, mean [Å]"), f"{summary.start_distance:.3f}", f"{summary.distance:.3f}")
+    table.add_row(escape("error of predicted relaxed energy, mean [eV]"), "", f"{summary.energy_mae:.3f}")
     table.add_row(
         f"within {SAME_MINIMUM} eV of EMT's minimum or below", "", f"{summary.same_minimum}/{summary.systems}"
     )
