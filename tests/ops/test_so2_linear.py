@@ -9,41 +9,35 @@ PAIRS = [(0, 0), (1, 0), (2, 2), (3, 1), (4, 2), (6, 3)]
 EDGES = [0, 1, 7]
 
 
-def problem(layout: CoefficientLayout, edges: int, num_scalars: int, with_radial: bool) -> list[Tensor | None]:
+def problem(layout: CoefficientLayout, edges: int, num_scalars: int) -> list[Tensor]:
     c_in, c_out = 3, 2
     shapes = [
         (edges, layout.num_kept, c_in),
-        (edges, layout.num_radial, c_in),
         (num_scalars + layout.order_sizes[0] * c_out, layout.order_sizes[0] * c_in),
         (num_scalars + layout.order_sizes[0] * c_out,),
         *((2 * size * c_out, size * c_in) for size in layout.order_sizes[1:]),
     ]
-    tensors: list[Tensor | None] = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
-    if not with_radial:
-        tensors[1] = None
-    return tensors
+    return [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
 
 
-def apply(form, layout: CoefficientLayout, num_scalars: int, tensors: list[Tensor | None]) -> tuple[Tensor, Tensor]:
-    x, radial, zero, bias, *pairs = tensors
-    return form(x, radial, SO2Weights(zero, bias, tuple(pairs), num_scalars), layout)
+def apply(form, layout: CoefficientLayout, num_scalars: int, tensors: list[Tensor]) -> tuple[Tensor, Tensor]:
+    x, zero, bias, *pairs = tensors
+    return form(x, SO2Weights(zero, bias, tuple(pairs), num_scalars), layout)
 
 
-@pytest.mark.parametrize("with_radial", [True, False])
 @pytest.mark.parametrize("num_scalars", [0, 5])
 @pytest.mark.parametrize("edges", EDGES)
 @pytest.mark.parametrize(("lmax", "mmax"), PAIRS)
-def test_one_gemm_is_the_reference(lmax: int, mmax: int, edges: int, num_scalars: int, with_radial: bool) -> None:
+def test_one_gemm_is_the_reference(lmax: int, mmax: int, edges: int, num_scalars: int) -> None:
     layout = CoefficientLayout(lmax, mmax)
-    tensors = problem(layout, edges, num_scalars, with_radial)
-    inputs = [tensor for tensor in tensors if tensor is not None]
+    tensors = problem(layout, edges, num_scalars)
     results = []
     for form in (reference.so2_linear, one_gemm.so2_linear):
         out, scalars = apply(form, layout, num_scalars, tensors)
         assert out.shape == (edges, layout.num_kept, 2)
         assert scalars.shape == (edges, num_scalars)
         loss = (out * torch.arange(1.0, 3.0)).sin().sum() + scalars.cos().sum()
-        results.append((out, scalars, *torch.autograd.grad(loss, inputs)))
+        results.append((out, scalars, *torch.autograd.grad(loss, tensors)))
     for ours, expected in zip(*results, strict=True):
         torch.testing.assert_close(ours, expected, atol=1e-12, rtol=1e-12)
 
@@ -51,15 +45,15 @@ def test_one_gemm_is_the_reference(lmax: int, mmax: int, edges: int, num_scalars
 @pytest.mark.parametrize("form", [reference.so2_linear, one_gemm.so2_linear])
 def test_gradients(form) -> None:
     layout = CoefficientLayout(2, 1)
-    tensors = problem(layout, 2, 1, with_radial=True)
+    tensors = problem(layout, 2, 1)
     assert torch.autograd.gradcheck(lambda *inputs: apply(form, layout, 1, list(inputs)), tensors)
 
 
 @pytest.mark.parametrize("form", [reference.so2_linear, one_gemm.so2_linear])
 def test_every_order_by_the_equation(form) -> None:
     layout = CoefficientLayout(2, 2)
-    x, _, zero, bias, *pairs = problem(layout, 4, 0, with_radial=False)
-    out, _ = apply(form, layout, 0, [x, None, zero, bias, *pairs])
+    x, zero, bias, *pairs = problem(layout, 4, 0)
+    out, _ = apply(form, layout, 0, [x, zero, bias, *pairs])
     rows = {(layout.degrees[i], layout.orders[i]): row for row, i in enumerate(layout.kept)}
 
     def order(y: Tensor, m: int) -> Tensor:
@@ -83,7 +77,7 @@ def test_commutes_with_turns_about_the_edge(form) -> None:
         cos, sin = (orders * angle).cos(), (orders * angle).sin()
         return x * cos[:, None] - x[:, mirrored] * sin[:, None]
 
-    tensors = problem(layout, 5, 3, with_radial=True)
+    tensors = problem(layout, 5, 3)
     out, scalars = apply(form, layout, 3, tensors)
     turned_out, turned_scalars = apply(form, layout, 3, [turn(tensors[0], 0.8), *tensors[1:]])
     torch.testing.assert_close(turned_out, turn(out, 0.8), atol=1e-12, rtol=0)

@@ -86,8 +86,8 @@ class GraphAttention(nn.Module):
         return with_zero_gradient(self.proj.vectors(vectors), self.proj.bias)
 
     def _weighted_values(self, x: Tensor, edges: EdgeContext) -> Tensor:
-        messages = self.ops.gather_and_rotate(x, edges.graph, edges.frames)
-        hidden, scalars = self.so2_conv_1(messages, self._radial_weights(edges))
+        messages = self.ops.rotated_messages(x, self._radial_weights(edges), edges.graph, edges.frames)
+        hidden, scalars = self.so2_conv_1(messages)
         alpha, gates = scalars.split((self.num_alpha, scalars.shape[1] - self.num_alpha), dim=1)
         values, _ = self.so2_conv_2(self.activation(hidden, gates))
         attention = self.alpha_dropout(self._attention(alpha, edges))  # [E, heads]

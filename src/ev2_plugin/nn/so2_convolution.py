@@ -32,7 +32,8 @@ class SO2Convolution(nn.Module):
         layout: Degrees and orders.
         ops: Operations to use.
         num_scalars: Extra invariant outputs.
-        radial: Radial function whose weights multiply the inputs, owned by this layer; None for none.
+        radial: Radial function whose weights the caller multiplies the inputs with; it stands here because the
+            official checkpoints have it here.
 
     Source: paper, section 3; eSCN, arXiv:2302.03655.
     """
@@ -57,11 +58,9 @@ class SO2Convolution(nn.Module):
         self.rad_func = radial
 
     def forward(
-        self,
-        x: Float[Tensor, "edges kept channels"],
-        radial_weights: Float[Tensor, "edges radial channels"] | None = None,
+        self, x: Float[Tensor, "edges kept channels"]
     ) -> tuple[Float[Tensor, "edges kept out"], Float[Tensor, "edges scalars"]]:
         """Convolved features and extra scalars."""
         pairs = tuple(pair.fc.weight for pair in self.so2_m_conv)
         weights = SO2Weights(self.fc_m0.weight, self.fc_m0.bias, pairs, self.num_scalars)
-        return self.ops.so2_linear(x, radial_weights, weights, self.layout)
+        return self.ops.so2_linear(x, weights, self.layout)

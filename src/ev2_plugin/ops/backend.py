@@ -9,9 +9,8 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional as F
 
-from ev2_plugin.ops import so2_linear, sphere_activation
+from ev2_plugin.ops import edge_rotation, so2_linear, sphere_activation
 from ev2_plugin.ops.attention_scatter import softmax_by_receiver
-from ev2_plugin.ops.edge_rotation import gather_and_rotate, rotate_back_and_sum
 from ev2_plugin.ops.pointwise import silu
 
 Backend = Literal["auto", "reference"]
@@ -21,7 +20,7 @@ Backend = Literal["auto", "reference"]
 class Operations:
     """One implementation of every operation; all share the layers' parameters."""
 
-    gather_and_rotate: Callable[..., Tensor]
+    rotated_messages: Callable[..., Tensor]
     rotate_back_and_sum: Callable[..., Tensor]
     so2_linear: Callable[..., tuple[Tensor, Tensor]]
     silu_on_sphere: Callable[..., Tensor]
@@ -31,8 +30,8 @@ class Operations:
 
 
 REFERENCE = Operations(
-    gather_and_rotate=gather_and_rotate,
-    rotate_back_and_sum=rotate_back_and_sum,
+    rotated_messages=edge_rotation.reference.rotated_messages,
+    rotate_back_and_sum=edge_rotation.reference.rotate_back_and_sum,
     so2_linear=so2_linear.reference.so2_linear,
     silu_on_sphere=sphere_activation.reference.silu_on_sphere,
     mlp_on_sphere=sphere_activation.reference.mlp_on_sphere,
@@ -41,8 +40,8 @@ REFERENCE = Operations(
 )
 
 RESTRUCTURED = Operations(
-    gather_and_rotate=gather_and_rotate,
-    rotate_back_and_sum=rotate_back_and_sum,
+    rotated_messages=edge_rotation.lean.rotated_messages,
+    rotate_back_and_sum=edge_rotation.lean.rotate_back_and_sum,
     so2_linear=so2_linear.one_gemm.so2_linear,
     silu_on_sphere=sphere_activation.tiled.silu_on_sphere,
     mlp_on_sphere=sphere_activation.tiled.mlp_on_sphere,

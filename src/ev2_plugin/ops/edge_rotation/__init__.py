@@ -1,5 +1,5 @@
 """Node features into the edge frames, and edge features back and summed at the receivers."""
 
-from ev2_plugin.ops.edge_rotation.reference import gather_and_rotate, rotate_back_and_sum
+from ev2_plugin.ops.edge_rotation import lean, reference
 
-__all__ = ["gather_and_rotate", "rotate_back_and_sum"]
+__all__ = ["lean", "reference"]

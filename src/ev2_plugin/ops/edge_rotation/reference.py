@@ -8,26 +8,37 @@ from torch import Tensor
 
 from ev2_plugin.graph.edge_graph import EdgeGraph
 from ev2_plugin.so3.edge_frame import EdgeFrames
+from ev2_plugin.so3.layout import CoefficientLayout
 
 
-def gather_and_rotate(
-    x: Float[Tensor, "nodes coefficients channels"], graph: EdgeGraph, frames: EdgeFrames
+def rotated_messages(
+    x: Float[Tensor, "nodes coefficients channels"],
+    radial: Float[Tensor, "edges radial two_channels"],
+    graph: EdgeGraph,
+    frames: EdgeFrames,
 ) -> Float[Tensor, "edges kept two_channels"]:
-    """Both ends of every edge in its edge frame, sender's channels before receiver's.
+    """Both ends of every edge in its edge frame, sender's channels before receiver's, times the radial weights.
 
     Args:
         x: Node features, degree-major.
+        radial: One weight per degree, |m| and channel, shared by +m and -m.
         graph: Edges.
         frames: Their frames.
 
     Returns:
-        Order-major edge features; differentiable in `x`, not in the frames.
+        Order-major edge features; differentiable in `x` and `radial`, not in the frames.
 
     Source: paper, section 3 and appendix B.3; official code (transformer_block.py).
     """
     sender = torch.bmm(frames.into, x.index_select(0, graph.senders))
     receiver = torch.bmm(frames.into, x.index_select(0, graph.receivers))
-    return torch.cat((sender, receiver), dim=-1)
+    return torch.cat((sender, receiver), dim=-1) * expand_orders(radial, frames.layout)
+
+
+def expand_orders(radial: Tensor, layout: CoefficientLayout) -> Tensor:
+    """Radial weights per order-major row: those of |m| > 0 twice, for +m and for -m."""
+    blocks = radial.split(layout.order_sizes, dim=1)
+    return torch.cat((blocks[0], *(block for pair in blocks[1:] for block in (pair, pair))), dim=1)
 
 
 def rotate_back_and_sum(

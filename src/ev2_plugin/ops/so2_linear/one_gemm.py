@@ -15,23 +15,13 @@ from ev2_plugin.ops.so2_linear.reference import SO2Weights
 from ev2_plugin.so3.layout import CoefficientLayout
 
 
-def so2_linear(
-    x: Tensor, radial: Tensor | None, weights: SO2Weights, layout: CoefficientLayout
-) -> tuple[Tensor, Tensor]:
+def so2_linear(x: Tensor, weights: SO2Weights, layout: CoefficientLayout) -> tuple[Tensor, Tensor]:
     """Same contract as the reference."""
-    rows = x.split(layout.block_sizes, dim=1)
-    factors = radial.split(layout.order_sizes, dim=1) if radial is not None else None
-
-    zero = rows[0] if factors is None else rows[0] * factors[0]
-    y = F.linear(zero.flatten(1), weights.zero, weights.bias)
+    zero, *pairs = (rows.flatten(1) for rows in x.split(layout.block_sizes, dim=1))
+    y = F.linear(zero, weights.zero, weights.bias)
     scalars, y = y.split((weights.num_scalars, y.shape[1] - weights.num_scalars), dim=1)
-    out = [y]
-    for m, weight in enumerate(weights.pairs, start=1):
-        pair = rows[m]
-        if factors is not None:
-            pair = pair.unflatten(1, (2, -1)) * factors[m].unsqueeze(1)
-        out.append(F.linear(pair.flatten(1), complex_as_real(weight)))
-    return torch.cat(out, dim=1).unflatten(1, (layout.num_kept, -1)), scalars
+    out = [F.linear(pair, complex_as_real(weight)) for pair, weight in zip(pairs, weights.pairs, strict=True)]
+    return torch.cat((y, *out), dim=1).unflatten(1, (layout.num_kept, -1)), scalars
 
 
 def complex_as_real(weight: Tensor) -> Tensor:

@@ -39,7 +39,6 @@ class SO2Weights:
 
 def so2_linear(
     x: Float[Tensor, "edges kept channels"],
-    radial: Float[Tensor, "edges radial channels"] | None,
     weights: SO2Weights,
     layout: CoefficientLayout,
 ) -> tuple[Float[Tensor, "edges kept out"], Float[Tensor, "edges scalars"]]:
@@ -47,7 +46,6 @@ def so2_linear(
 
     Args:
         x: Order-major edge features.
-        radial: Factors on the inputs, one per degree, |m| and channel; None for none.
         weights: Parameters.
         layout: Which row is which.
 
@@ -55,26 +53,15 @@ def so2_linear(
         Order-major edge features and the extra invariant scalars.
     """
     rows = x.split(layout.block_sizes, dim=1)
-    factors = radial.split(layout.order_sizes, dim=1) if radial is not None else (None,) * len(rows)
-
-    zero = rows[0] if factors[0] is None else rows[0] * factors[0]
-    scalars, zero = _split(F.linear(zero.flatten(1), weights.zero, weights.bias), weights.num_scalars)
+    zero = F.linear(rows[0].flatten(1), weights.zero, weights.bias)
+    scalars, zero = zero.split((weights.num_scalars, zero.shape[1] - weights.num_scalars), dim=1)
     out = [zero.unflatten(1, (layout.order_sizes[0], -1))]
     for m, weight in enumerate(weights.pairs, start=1):
-        factor = factors[m]
-        plus, minus = rows[m].chunk(2, dim=1)
-        if factor is not None:
-            plus, minus = plus * factor, minus * factor
+        plus, minus = (order.flatten(1) for order in rows[m].chunk(2, dim=1))
         real, imaginary = weight.chunk(2, dim=0)
-        plus, minus = plus.flatten(1), minus.flatten(1)
         for y in (
             F.linear(plus, real) - F.linear(minus, imaginary),
             F.linear(minus, real) + F.linear(plus, imaginary),
         ):
             out.append(y.unflatten(1, (layout.order_sizes[m], -1)))
     return torch.cat(out, dim=1), scalars
-
-
-def _split(y: Tensor, num_scalars: int) -> tuple[Tensor, Tensor]:
-    scalars, zero = y.split((num_scalars, y.shape[1] - num_scalars), dim=1)
-    return scalars, zero
