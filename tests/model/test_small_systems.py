@@ -6,10 +6,22 @@ import pytest
 import torch
 from ase import Atoms
 
+from ev2_plugin.model.batch import build_batch
 from ev2_plugin.model.config import ModelConfig
 from helpers.equivariance import relative_error
 from helpers.models import filled_model, predict
-from helpers.structures import GATE, TINY, atom_batch, molecule, single_atom, slab, two_far_atoms, wire
+from helpers.structures import (
+    GATE,
+    TINY,
+    assorted,
+    atom_batch,
+    molecule,
+    single_atom,
+    slab,
+    tensors,
+    two_far_atoms,
+    wire,
+)
 
 MINIMAL = replace(
     TINY,
@@ -92,3 +104,30 @@ def test_atoms_on_the_poles_of_each_other() -> None:
         assert torch.isfinite(a).all()
         # the azimuth of the frame jumps, so the results agree up to the grid error
         torch.testing.assert_close(a, b, atol=1e-6 * float(results[0][0].abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize("kind", [{}, {"use_gate_act": True, "use_grid_mlp": False}, {"use_grid_mlp": False}])
+def test_autocast_trains_and_stays_close(kind: dict[str, bool]) -> None:
+    config = replace(TINY, **kind)
+    model, atoms = filled_model(config, torch.float32).train(), atom_batch(slab(), config, torch.float32)
+    expected = predict(model, atoms)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        results = predict(model, atoms)
+    for ours, reference in zip(results, expected, strict=True):
+        assert relative_error(ours.float(), reference) < 0.3  # 8 bits through many layers
+    sum(result.float().sum() for result in results).backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("config", [TINY, GATE])
+def test_gpu_follows_cpu(config: ModelConfig, dtype: torch.dtype) -> None:
+    tolerance = 1e-10 if dtype == torch.float64 else 1e-4
+    numbers, *rest = tensors(assorted(), dtype)
+    cpu, model = filled_model(config, dtype), filled_model(config, dtype).cuda()
+    atoms = build_batch(numbers.cuda(), *(tensor.cuda() for tensor in rest), config)
+    first, second = predict(model, atoms), predict(model, atoms)
+    for ours, again, expected in zip(first, second, predict(cpu, build_batch(numbers, *rest, config)), strict=True):
+        assert torch.equal(ours, again)
+        assert relative_error(ours.cpu(), expected) < tolerance
