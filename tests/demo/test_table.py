@@ -50,7 +50,7 @@ def test_the_table_of_relaxations_has_units_and_both_columns():
     assert row(text, "minimum, median") == ["energy above EMT's minimum, median [eV]", "2.000", "0.040"]
     assert row(text, "minimum, mean") == ["energy above EMT's minimum, mean [eV]", "2.000", "-0.020"]
     assert row(text, "distance") == ["distance from it, mean [Å]", "0.700", "0.400"]
-    assert row(text, "predicted") == ["error of predicted relaxed energy, mean [eV]", "", "0.300"]
+    assert row(text, "predicted") == ["predicted energy error, mean [eV]", "", "0.300"]
     assert row(text, "converged") == ["converged", "", "2/3"]
 
 

@@ -110,7 +110,7 @@ def relaxation_table(summary: RelaxationSummary) -> Table:
     """
     table = Table(title=f"Relaxations of {summary.systems} held-out systems, judged by EMT")
     table.add_column("")
-    for heading in ("start", "relaxed by EquiformerV2"):
+    for heading in ("start", "EquiformerV2"):
         table.add_column(heading, justify="right")
     for average, start, end in (
         ("median", summary.start_excess_median, summary.emt_excess_median),
@@ -118,7 +118,7 @@ def relaxation_table(summary: RelaxationSummary) -> Table:
     ):
         table.add_row(escape(f"energy above EMT's minimum, {average} [eV]"), f"{start:.3f}", f"{end:.3f}")
     table.add_row(escape("distance from it, mean [Å]"), f"{summary.start_distance:.3f}", f"{summary.distance:.3f}")
-    table.add_row(escape("error of predicted relaxed energy, mean [eV]"), "", f"{summary.energy_mae:.3f}")
+    table.add_row(escape("predicted energy error, mean [eV]"), "", f"{summary.energy_mae:.3f}")
     table.add_row(
         f"within {SAME_MINIMUM} eV of EMT's minimum or below", "", f"{summary.same_minimum}/{summary.systems}"
     )
