@@ -29,10 +29,9 @@ from torch import nn
 from torch_geometric.data import Batch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from problems import SHAPES, settings, slab
-
 from ev2_plugin.graph import NeighborRule
 from ev2_plugin.integration.fidelity import batch_with_edges, compare, model_pair
+from problems import SHAPES, settings, slab
 
 AGREEMENT = 2e-5
 """Largest relative deviation of energy and forces at which timing makes sense."""
@@ -94,7 +93,8 @@ def _status_kilobytes(key: str) -> int:
 
 
 def machine(device: str) -> dict[str, Any]:
-    cpu = next((l.split(":")[1].strip() for l in Path("/proc/cpuinfo").open() if l.startswith("model name")), "?")
+    names = [l for l in Path("/proc/cpuinfo").read_text().splitlines() if l.startswith("model name")]
+    cpu = names[0].split(":")[1].strip() if names else platform.processor()
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return {
         "device": torch.cuda.get_device_name() if device == "cuda" else f"{cpu}, {torch.get_num_threads()} threads",
