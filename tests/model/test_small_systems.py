@@ -1,6 +1,7 @@
 """Structures without edges, every size of the irreps, both precisions."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -106,8 +107,18 @@ def test_atoms_on_the_poles_of_each_other() -> None:
         torch.testing.assert_close(a, b, atol=1e-6 * float(results[0][0].abs().max()), rtol=0)
 
 
-@pytest.mark.parametrize("kind", [{}, {"use_gate_act": True, "use_grid_mlp": False}, {"use_grid_mlp": False}])
-def test_autocast_trains_and_stays_close(kind: dict[str, bool]) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {},
+        {"use_sep_s2_act": False},
+        {"use_grid_mlp": False},
+        {"use_grid_mlp": False, "use_sep_s2_act": False},
+        {"use_grid_mlp": False, "use_gate_act": True},
+        {"backend": "reference"},
+    ],
+)
+def test_autocast_trains_and_stays_close(kind: dict[str, Any]) -> None:
     config = replace(TINY, **kind)
     model, atoms = filled_model(config, torch.float32).train(), atom_batch(slab(), config, torch.float32)
     expected = predict(model, atoms)

@@ -70,6 +70,13 @@ def test_attention_weights_by_the_equation() -> None:
     torch.testing.assert_close(layer._attention(alpha, edges), expected)
 
 
+def test_shared_radial_weights_are_one_per_degree() -> None:
+    layer, edges, _ = layer_and_edges(replace(TINY, use_m_share_rad=True, mmax=2))
+    per_degree = layer.rad_func(edges, layer.source_embedding, layer.target_embedding).unflatten(1, (3, -1))
+    # m = 0 has degrees 0, 1, 2; m = 1 has 1, 2; m = 2 has 2
+    torch.testing.assert_close(layer._radial_weights(edges), per_degree[:, [0, 1, 2, 1, 2, 2]])
+
+
 def test_node_without_neighbours_gets_the_bias() -> None:
     layer, edges, x = layer_and_edges(TINY, [single_atom(), slab()])
     out = layer(x, edges)

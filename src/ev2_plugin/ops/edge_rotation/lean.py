@@ -60,15 +60,15 @@ class _RotatedMessages(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         x, radial, into = ctx.saved_tensors
         graph, layout = ctx.graph, ctx.layout
-        product = _gather_and_rotate(x, into, graph).mul_(grad)
+        lab_frame = into.mT.to(grad.dtype)  # under autocast the messages have less precision than the frames
+        product = _gather_and_rotate(x.to(grad.dtype), lab_frame.mT, graph).mul_(grad)
         grad_radial = torch.cat([block.sum(dim=1) for block, _ in _blocks(product, radial, layout)], dim=1)
         del product
 
-        lab_frame = into.mT
         sender, receiver = _scale_(grad.clone(), radial, layout).chunk(2, dim=-1)
         grad_x = _sum_at_receivers(torch.bmm(lab_frame, receiver), graph)
         grad_x.index_add_(0, graph.senders, torch.bmm(lab_frame, sender))
-        return grad_x, grad_radial, None, None, None
+        return grad_x.to(x.dtype), grad_radial.to(radial.dtype), None, None, None
 
 
 class _RotateBackAndSum(torch.autograd.Function):

@@ -20,12 +20,12 @@ TILE_ELEMENTS = {"cpu": 2**18, "cuda": 2**26}
 
 def silu_on_sphere(x: Tensor, to_grid: Tensor, from_grid: Tensor) -> Tensor:
     """Same contract as the reference."""
-    return _SiLUOnSphere.apply(x, to_grid, from_grid)
+    return _SiLUOnSphere.apply(x, to_grid.to(x.dtype), from_grid.to(x.dtype))
 
 
 def mlp_on_sphere(x: Tensor, weight: Tensor, to_grid: Tensor, from_grid: Tensor) -> Tensor:
     """Same contract as the reference."""
-    return _MLPOnSphere.apply(x, weight, to_grid, from_grid)
+    return _MLPOnSphere.apply(x, weight.to(x.dtype), to_grid.to(x.dtype), from_grid.to(x.dtype))
 
 
 def _tiles(x: Tensor, num_points: int) -> Iterator[slice]:
