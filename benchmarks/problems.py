@@ -17,7 +17,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 def settings(model: str) -> dict[str, Any]:
-    """The model section of the official YAML file; edges come with the data, dropout is off as each side draws its own."""
+    """The model section of the official YAML file; edges come with the data, dropout off: each side draws its own."""
     return {
         "use_pbc": True, "otf_graph": False, "regress_forces": True, "max_neighbors": 20, "max_radius": 12.0,
         "max_num_elements": 90, "sphere_channels": 128, "attn_hidden_channels": 64, "num_heads": 8,
