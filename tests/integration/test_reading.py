@@ -136,7 +136,7 @@ def test_given_edge_of_length_zero() -> None:
     data, _ = given_edges(PERIODIC)
     data.edge_index[:, 3], data.cell_offsets[3] = data.edge_index[0, 3], 0
     atom = int(data.edge_index[0, 3])
-    with pytest.raises(ValueError, match=f"edge 3 from atom {atom} to atom {atom} has length zero"):
+    with pytest.raises(ValueError, match=f"edge 3 from atom {atom} to atom {atom} is not longer than 0.01 Å"):
         read(data, otf_graph=False)
 
 

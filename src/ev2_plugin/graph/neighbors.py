@@ -1,8 +1,9 @@
 """Neighbours within a cutoff, with every system's own cell and periodicity.
 
 All pairs of a system are compared, so the cost grows with the square of its atoms; systems do not see each
-other. The choice among too many neighbours is the host's (fairchem `get_max_neighbors_mask`), except that ties
-are broken the same way every time: by distance, then sender, then periodic image.
+other. The choice among too many neighbours is the host's (fairchem `get_max_neighbors_mask`), except that equal
+distances are taken in the order of sender, then periodic image, the same way every time. Distances that are equal
+by symmetry differ by rounding, though: which of them a strict limit keeps is arbitrary, here as there.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from submitit import AutoExecutor
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ev2_plugin.integration.host_classes import only_needed_imports
+from ev2_plugin.integration.preflight import check_datasets
 from ev2_plugin.integration.run_config import Config, build_run_config, expand_sweep
 from ev2_plugin.integration.runner import Runner, run_rank
 
@@ -26,9 +27,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: Arguments as the `fairchem` command takes them; those of this process if None.
 
     Raises:
-        FileNotFoundError: If the config, one of its includes or the checkpoint does not exist.
+        FileNotFoundError: If the config, one of its includes, a dataset or the checkpoint does not exist.
         ImportError: If a class that the config names cannot be imported.
-        ValueError: If the config or an override is wrong.
+        ValueError: If the config or an override is wrong, a dataset is empty or lacks labels, or a checkpoint does
+            not fit.
     """
     setup_logging()
     parser = Flags().get_parser()
@@ -40,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _check_mode_and_checkpoint(config)
     # Here too, before anything is started: an error now is worth more than one in a queued job's log.
     with only_needed_imports(config):
+        check_datasets(config)
         if args.submit:
             _submit(args, config)
         elif args.num_gpus > 1:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ev2_plugin.graph.edge_graph import sort_by_receiver
+from ev2_plugin.graph.neighbors import COINCIDENT
 from ev2_plugin.integration.config import HostOptions
 from ev2_plugin.model.batch import AtomBatch, build_batch, check_elements
 from ev2_plugin.model.config import ModelConfig
@@ -71,10 +72,13 @@ def _given_edges(data: Any, positions: Tensor, cells: Tensor) -> Any:
         cell_of_edge = torch.repeat_interleave(cells, _need(data, "neighbors").reshape(-1), dim=0)
         offsets = data.cell_offsets.to(positions.dtype).unsqueeze(1)
         vectors = vectors + torch.bmm(offsets, cell_of_edge).squeeze(1)
-    zero = (vectors == 0).all(dim=-1)
-    if zero.any():
-        edge = int(zero.nonzero()[0])
-        raise ValueError(f"edge {edge} from atom {int(senders[edge])} to atom {int(receivers[edge])} has length zero")
+    short = torch.linalg.vector_norm(vectors, dim=-1) <= COINCIDENT
+    if short.any():
+        edge = int(short.nonzero()[0])
+        raise ValueError(
+            f"edge {edge} from atom {int(senders[edge])} to atom {int(receivers[edge])} is not longer than "
+            f"{COINCIDENT} Å"
+        )
     return sort_by_receiver(senders, receivers, vectors, len(positions))
 
 

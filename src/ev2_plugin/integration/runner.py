@@ -9,9 +9,11 @@ import logging
 
 import torch
 from fairchem.core import _cli as host
+from fairchem.core.common.utils import new_trainer_context
 from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
 
 from ev2_plugin.integration.host_classes import only_needed_imports
+from ev2_plugin.integration.preflight import check_checkpoint
 from ev2_plugin.integration.run_config import Config
 
 
@@ -42,8 +44,12 @@ class Runner(host.Runner):
             logging.warning("no CUDA device here: running on the CPU, ranks joined by gloo")
             config["cpu"] = True
             config["distributed_backend"] = "gloo"
-        with only_needed_imports(config):
-            super().__call__(config)
+        with only_needed_imports(config), new_trainer_context(config=config) as context:
+            self.config, self.task, self.trainer = context.config, context.task, context.trainer
+            if config["checkpoint"] is not None and config.get("task", {}).get("strict_load", True):
+                check_checkpoint(self.trainer.model, config["checkpoint"])
+            self.task.setup(self.trainer)
+            self.task.run()
 
     def checkpoint(self, *args: object, **kwargs: object) -> DelayedSubmission:
         """Save the training state when the scheduler takes the job away; the requeued job resumes it."""

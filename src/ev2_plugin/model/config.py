@@ -139,8 +139,8 @@ class ModelConfig:
             raise ValueError(f"num_radial_basis must be at least 2, got {self.num_radial_basis}")
         if self.share_atom_edge_embedding and not self.use_atom_edge_embedding:
             raise ValueError("share_atom_edge_embedding: true needs use_atom_edge_embedding: true")
-        self.neighbor_rule  # noqa: B018  checked here rather than at the first batch
-        self.sphere.edge_grid  # noqa: B018
+        # these check themselves: now rather than at the first batch
+        _ = self.neighbor_rule, self.sphere.edge_grid
 
     @property
     def layout(self) -> CoefficientLayout:

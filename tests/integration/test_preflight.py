@@ -1,0 +1,108 @@
+"""Runs that cannot go well are refused before they start, and say why."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import pytest
+import torch
+
+from ev2_plugin.integration.backbone import EquiformerV2
+from ev2_plugin.integration.preflight import check_checkpoint, check_datasets
+from helpers.tiny_s2ef import FLAT_MODEL, NUM_STRUCTURES, config, write_dataset
+
+
+def run_config(folder: Path, mode: str = "train") -> dict[str, Any]:
+    return {**config(write_dataset("lmdb", folder), FLAT_MODEL, "ocp"), "mode": mode}
+
+
+def rewrite(folder: Path, edit: Callable[[Any], None]) -> None:
+    with (
+        lmdb.open(str(folder / "data.0000.lmdb"), subdir=False, map_size=2**24) as environment,
+        environment.begin(write=True) as transaction,
+    ):
+        for index in range(NUM_STRUCTURES):
+            sample = pickle.loads(transaction.get(str(index).encode()))
+            edit(sample)
+            transaction.put(str(index).encode(), pickle.dumps(sample))
+
+
+@pytest.mark.parametrize("mode", ["train", "validate", "predict", "run-relaxations"])
+def test_a_good_dataset_passes_and_stays_usable(mode: str, tmp_path: Path) -> None:
+    good = run_config(tmp_path / "data", mode)
+    check_datasets(good)
+    check_datasets(good)
+
+
+@pytest.mark.parametrize(("mode", "split"), [("train", "train"), ("validate", "val"), ("predict", "test")])
+def test_missing_source(mode: str, split: str, tmp_path: Path) -> None:
+    wrong = run_config(tmp_path / "data", mode)
+    wrong["dataset"][split]["src"] = str(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=rf"dataset\.{split}\.src: .*nowhere does not exist"):
+        check_datasets(wrong)
+
+
+def test_empty_dataset(tmp_path: Path) -> None:
+    wrong = run_config(tmp_path / "data")
+    (tmp_path / "empty").mkdir()
+    with lmdb.open(str(tmp_path / "empty" / "data.0000.lmdb"), subdir=False, map_size=2**20) as environment:
+        assert environment.stat()["entries"] == 0
+    wrong["dataset"]["val"]["src"] = str(tmp_path / "empty")
+    with pytest.raises(ValueError, match=r"dataset\.val \(.*empty\) is empty: it has no samples"):
+        check_datasets(wrong)
+
+
+@pytest.mark.parametrize("label", ["forces", "energy", "fixed"])
+def test_missing_label(label: str, tmp_path: Path) -> None:
+    wrong = run_config(tmp_path / "data")
+    rewrite(tmp_path / "data", lambda sample: delattr(sample, label))
+    with pytest.raises(
+        ValueError, match=rf"sample 0 of dataset\.train \(.*\) has no '{label}'.*it has: atomic_numbers"
+    ):
+        check_datasets(wrong)
+    check_datasets({**wrong, "mode": "predict"})  # labels are for training
+
+
+def test_a_label_under_another_name_is_found_by_its_mapping(tmp_path: Path) -> None:
+    named = run_config(tmp_path / "data")
+
+    def rename(sample: Any) -> None:
+        sample.y = sample.energy
+        del sample.energy
+
+    rewrite(tmp_path / "data", rename)
+    with pytest.raises(ValueError, match="key_mapping"):
+        check_datasets(named)
+    for split in ("train", "val"):
+        named["dataset"][split]["key_mapping"] = {"y": "energy"}
+    check_datasets(named)
+
+
+def settings(**changes: Any) -> dict[str, Any]:
+    return {**{key: value for key, value in FLAT_MODEL.items() if key != "name"}, **changes}
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "module.module."])
+def test_weights_that_fit(prefix: str, tmp_path: Path) -> None:
+    model = EquiformerV2(**settings())
+    path = tmp_path / "checkpoint.pt"
+    weights = {prefix + name: value for name, value in model.state_dict().items()}
+    torch.save({"state_dict": weights}, path)
+    check_checkpoint(model, path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_layers": 2}, r"\d+ not in the checkpoint: blocks\.1\.[a-z_0-9.]+, .*, \.\.\."),
+        ({"regress_forces": False}, r"\d+ not in the model: force_block\."),
+        ({"sphere_channels": 24}, r"\d+ of another shape: sphere_embedding\.weight \(90, 16\) instead of \(90, 24\)"),
+    ],
+)
+def test_weights_that_do_not_fit(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    torch.save({"state_dict": EquiformerV2(**settings()).state_dict()}, path)
+    with pytest.raises(ValueError, match="checkpoint.pt does not fit the model of this config. Weights " + message):
+        check_checkpoint(EquiformerV2(**settings(**changes)), path)
