@@ -51,7 +51,7 @@ def save_learning_curves(
         axes.set(xlabel="epoch", ylabel=name, yscale="log")
         _plain_log_ticks(axes)
         axes.grid(alpha=0.2)
-        axes.legend(frameon=False)
+        axes.legend(framealpha=0.9, edgecolor="none")
     figure.savefig(path, dpi=DPI)
 
 
@@ -77,7 +77,7 @@ def save_energy_parity(path: Path, comparison: S2EFComparison, adsorbates: Mappi
             label=name,
         )
     _finish_parity(axes, comparison.energy, "adsorption energy", "eV")
-    axes.legend(title="adsorbate", frameon=False, loc="lower right", ncols=2)
+    axes.legend(title="adsorbate", framealpha=0.9, edgecolor="none", loc="lower right", ncols=2)
     figure.savefig(path, dpi=DPI)
 
 
@@ -127,7 +127,7 @@ def save_relaxations(path: Path, traces: Sequence[RelaxationTrace], fmax: float)
     force_axes.set(ylabel="largest force on a free atom [eV/Å]", title="force, by the model", yscale="log")
     _plain_log_ticks(force_axes)
     for axes in (energy_axes, force_axes):
-        axes.legend(frameon=False)
+        axes.legend(framealpha=0.9, edgecolor="none")
     figure.savefig(path, dpi=DPI)
 
 
