@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk, fcc100, molecule
-from ase.neighborlist import neighbor_list
 
 from ev2_plugin.data.metadata import (
     DatasetMetadata,
@@ -12,6 +12,7 @@ from ev2_plugin.data.metadata import (
     write_metadata,
 )
 from ev2_plugin.data.structures import structure_to_data
+from ev2_plugin.graph import NeighborRule, radius_graph
 
 
 def wide_slab() -> Atoms:
@@ -31,11 +32,12 @@ def boxed_molecule() -> Atoms:
 @pytest.mark.parametrize(
     "atoms", [bulk("Cu"), bulk("Fe", cubic=True), wide_slab(), boxed_molecule()], ids=lambda atoms: str(atoms.symbols)
 )
-def test_edges_are_those_of_a_neighbor_list(atoms, cutoff):
+def test_edges_are_those_of_the_model(atoms, cutoff):
     data = structure_to_data(atoms, sid=0)
-    single = data.pos.numpy().astype(float)
-    rounded = Atoms(atoms.numbers, single, cell=data.cell.numpy()[0].astype(float), pbc=atoms.pbc)
-    assert count_edges(data, cutoff, 10**6) == len(neighbor_list("i", rounded, cutoff))
+    everything = NeighborRule(cutoff, max_neighbors=10**6)
+    pos, cell = data.pos.double(), data.cell.double()
+    graph = radius_graph(pos, cell, data.pbc, torch.tensor([data.natoms]), everything)
+    assert count_edges(data, cutoff, 10**6) == len(graph.senders)
 
 
 def test_no_atom_counts_more_edges_than_it_may_receive():

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
+from ase.neighborlist import neighbor_list
 from torch_geometric.data import Data
 
 FILE_NAME = "metadata.npz"
@@ -47,18 +49,13 @@ def count_edges(data: Data, cutoff: float, max_neighbors: int) -> int:
     Returns:
         The number of directed edges, periodic images included.
     """
-    positions = data.pos.numpy().astype(float)
-    cell = data.cell.numpy().reshape(3, 3).astype(float)
-    # Planes of a face lie volume / area apart; that many images reach as far as the cutoff.
-    areas = np.linalg.norm(np.cross(cell[[1, 2, 0]], cell[[2, 0, 1]]), axis=1)
-    spans = np.ptp(positions @ np.linalg.inv(cell), axis=0)
-    reach = np.ceil(cutoff * areas / abs(np.linalg.det(cell)) + spans).astype(int)
-    reach[~data.pbc.numpy().reshape(3)] = 0
-    images = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in reach), indexing="ij"), axis=-1).reshape(-1, 3)
-    vectors = positions[None, :, None] - positions[:, None, None] + images @ cell  # [atoms, atoms, images, 3]
-    squares = (vectors**2).sum(axis=-1)
-    within = (squares < cutoff**2) & (squares > 1e-8)  # an atom is no neighbour of itself
-    return int(np.minimum(within.sum(axis=(1, 2)), max_neighbors).sum())
+    atoms = Atoms(
+        positions=data.pos.numpy().astype(float),
+        cell=data.cell.numpy().reshape(3, 3).astype(float),
+        pbc=data.pbc.numpy().reshape(3),
+    )
+    degrees = np.bincount(neighbor_list("i", atoms, cutoff), minlength=len(atoms))
+    return int(np.minimum(degrees, max_neighbors).sum())
 
 
 def compute_metadata(structures: Iterable[Data], cutoff: float, max_neighbors: int) -> DatasetMetadata:
