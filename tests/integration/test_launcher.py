@@ -113,8 +113,8 @@ def test_a_second_run_starts_afresh_and_a_named_one_resumes(tmp_path: Path, capl
 
 def test_a_failed_run_leaves_the_process_able_to_run_another(tmp_path: Path) -> None:
     run = make_run(tmp_path, "flat-lmdb")
-    with pytest.raises(ValueError, match="nowhere"):
-        run.start("train", "fails", "--dataset.train.src=nowhere", "--dataset.train.format=ase_db")
+    with pytest.raises(ValueError, match="unknown model key 'lmaxlist'; did you mean 'lmax_list'"):
+        run.start("train", "fails", "--model.lmaxlist=[3]")
     assert not distutils.initialized()
     run.start("train", "works")
 
@@ -126,6 +126,7 @@ def test_a_failed_run_leaves_the_process_able_to_run_another(tmp_path: Path) -> 
         (["--mode", "predict"], ValueError, "--mode predict needs a trained model"),
         (["--mode", "train", "--checkpoint", "no.pt"], FileNotFoundError, "--checkpoint no.pt"),
         (["--mode", "train", "--model.name=ev3"], ValueError, "no model is called 'ev3'; perhaps 'ev2'"),
+        (["--mode", "train", "--dataset.train.src=nowhere"], FileNotFoundError, "nowhere does not exist"),
         (["--mode", "train", "--trainer=opc"], ValueError, "no trainer is called 'opc'; perhaps 'ocp'"),
         (["--mode", "train", "--model.name=no_such_package.Model"], ModuleNotFoundError, "no_such_package"),
         (["--mode", "train", "--model.name=ev2_plugin.Model"], ImportError, "has no class 'Model'"),
