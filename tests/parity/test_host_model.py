@@ -174,3 +174,18 @@ def test_fifty_training_steps_follow_the_same_loss_curve() -> None:
     theirs, mine = train(host.train(), batches, 50), train(ours.train(), batches, 50)
     assert theirs[-1] < 0.9 * theirs[0], "the run must learn something for the comparison to mean anything"
     assert max(abs(a - b) / b for a, b in zip(mine, theirs, strict=True)) < 1e-4
+
+
+def test_learnable_gaussian_basis_of_equiformer_v1() -> None:
+    """The host ships the class without a model that uses it; parameters have its names, so they load."""
+    from fairchem.core.models.equiformer_v2.gaussian_rbf import GaussianRadialBasisLayer
+
+    from ev2_plugin.nn.radial import LearnableGaussianBasis
+
+    host, ours = GaussianRadialBasisLayer(16, 5.0), LearnableGaussianBasis(16, 5.0)
+    with torch.no_grad():
+        for parameter in host.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    ours.load_state_dict(host.state_dict(), strict=True)
+    distances = torch.linspace(0.1, 5.0, 50)
+    torch.testing.assert_close(ours(distances), host(distances))
