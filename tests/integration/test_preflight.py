@@ -44,6 +44,17 @@ def test_missing_source(mode: str, split: str, tmp_path: Path) -> None:
         check_datasets(wrong)
 
 
+def test_the_list_form_of_older_files_is_left_to_the_host() -> None:
+    check_datasets({"mode": "train", "dataset": [{"src": "nowhere"}]})
+
+
+def test_a_split_with_settings_of_its_own_inherits_none(tmp_path: Path) -> None:
+    mixed = run_config(tmp_path / "data", "validate")
+    mixed["dataset"]["train"] = {"format": "ase_db", "src": "nowhere", "use_train_settings": True}
+    mixed["dataset"]["val"] = {"src": mixed["dataset"]["val"]["src"], "use_train_settings": False}
+    check_datasets(mixed)  # as an ase_db it would not open
+
+
 def test_empty_dataset(tmp_path: Path) -> None:
     wrong = run_config(tmp_path / "data")
     (tmp_path / "empty").mkdir()

@@ -39,7 +39,8 @@ def check_datasets(config: Mapping[str, Any]) -> None:
     for split in _SPLITS_OF_MODE[config["mode"]]:
         settings = datasets.get(split)
         if isinstance(settings, Mapping) and "src" in settings:
-            _check_dataset(f"dataset.{split}", {**datasets.get("train", {}), **settings}, labels)
+            inherited = datasets.get("train", {}) if settings.get("use_train_settings", True) else {}
+            _check_dataset(f"dataset.{split}", {**inherited, **settings}, labels)
 
 
 def _labels(config: Mapping[str, Any]) -> list[str]:
@@ -52,13 +53,9 @@ def _check_dataset(name: str, settings: Mapping[str, Any], labels: list[str]) ->
         if not source.exists():
             raise FileNotFoundError(f"{name}.src: {source} does not exist")
     dataset = registry.get_dataset_class(settings.get("format", "lmdb"))(dict(settings))
-    try:
-        if not len(dataset):
-            raise ValueError(f"{name} ({settings['src']}) is empty: it has no samples")
-        sample = dataset[0]
-    finally:
-        if hasattr(dataset, "close_db"):
-            dataset.close_db()  # the host opens it again
+    if not len(dataset):
+        raise ValueError(f"{name} ({settings['src']}) is empty: it has no samples")
+    sample = dataset[0]
     missing = [label for label in labels if label not in sample]
     if missing:
         raise ValueError(
