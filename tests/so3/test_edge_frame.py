@@ -136,3 +136,13 @@ def test_no_edges() -> None:
     assert frames.into.shape == (0, 10, 16)
     assert frames.back.shape == (0, 16, 10)
     assert frames.directions.shape == (0, 16)
+
+
+def test_autocast_does_not_touch_the_frames() -> None:
+    vectors, layout = torch.randn(5, 3), CoefficientLayout(4, 2)
+    expected = edge_frames(vectors, layout)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        frames = edge_frames(vectors, layout)
+    assert frames.into.dtype == torch.float32
+    assert torch.equal(frames.into, expected.into)
+    assert torch.equal(frames.back, expected.back)

@@ -179,11 +179,12 @@ def _gradient_deviation(
 ) -> dict[str, float]:
     def gradients(model: nn.Module, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(2)
-        loss = torch.zeros((), dtype=next(iter(outputs.values())).dtype)
+        terms = []
         for name in sorted(outputs):
             value = outputs[name].flatten()
-            weight = torch.rand(value.shape, generator=generator, dtype=torch.float64).to(value.dtype) + 0.5
-            loss = loss + (weight * value).sum() + (weight * value.square()).sum()
+            weight = torch.rand(value.shape, generator=generator, dtype=torch.float64).to(value) + 0.5
+            terms.append((weight * (value + value.square())).sum())
+        loss = torch.stack(terms).sum()
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         grads = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True)
         return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named, grads, strict=True)}

@@ -71,7 +71,8 @@ def edge_frames(
     norm = torch.hypot(cos_alpha, sin_alpha)
     cos_alpha, sin_alpha = cos_alpha / norm, sin_alpha / norm
 
-    into = tilt(y, torch.hypot(x, z), layout)
+    with torch.autocast(vectors.device.type, enabled=False):  # half precision would bend every rotation
+        into = tilt(y, torch.hypot(x, z), layout)
     into = turn_columns(into, *multiples(cos_alpha, sin_alpha, layout.lmax), layout.orders)
     if gauge is not None:
         into = _turn_rows(into, gauge, layout)
