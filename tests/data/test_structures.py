@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from ase.build import bulk
 from ase.constraints import FixAtoms, FixBondLength
 
-from ev2_plugin.data.structures import data_to_structure, fixed_atoms, structure_to_data
+from ev2_plugin.data.structures import data_to_structure, fixed_atoms, periodicity, s2ef_labels, structure_to_data
 
 
 def test_a_data_object_has_the_keys_shapes_and_types_of_the_published_files(slab):
@@ -79,3 +80,19 @@ def test_bad_structures_are_refused(slab, spoil, message):
 def test_bad_labels_are_refused(slab, labels, message):
     with pytest.raises(ValueError, match=message):
         structure_to_data(slab, sid=7, **labels)
+
+
+def test_published_objects_have_other_names_and_no_flags() -> None:
+    """The Open Catalyst files say `y` and `force`, and are periodic in all directions without saying so."""
+    data = structure_to_data(bulk("Cu", cubic=True), sid=0, fid=0, energy=-1.5, forces=np.ones((4, 3)))
+    expected = s2ef_labels(data, "it")
+    for key in ("pbc", "energy", "forces"):
+        del data[key]
+    assert periodicity(data).tolist() == [True, True, True]
+    assert data_to_structure(data).pbc.all()
+    energy, forces = s2ef_labels(data, "it")
+    assert energy == expected[0] == -1.5
+    assert torch.equal(forces, expected[1])
+    del data["force"]
+    with pytest.raises(ValueError, match="structure 3 has no forces"):
+        s2ef_labels(data, "structure 3")

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from ev2_plugin.integration.config import HostOptions, parse_model_settings, settings_of
+from ev2_plugin.integration.config import HostOptions, parse_model_settings
 from ev2_plugin.model import presets
-from ev2_plugin.model.config import ModelConfig
+from ev2_plugin.model.config import ModelConfig, check_kinds
+from helpers.settings import settings_of
 from helpers.structures import GATE, TINY
 
 OFFICIAL_31M = {
@@ -121,6 +122,7 @@ def test_every_option_is_read(name: str) -> None:
         ({"lmax_list": []}, r"got \[\]"),
         ({"lmax_list": [2], "mmax_list": [3]}, "mmax=3 with lmax=2"),
         ({"grid_resolution": 17}, "even .* got 17"),
+        ({"max_radius": float("inf")}, r"cutoff \(max_radius\) must be a positive distance in Å, got inf"),
     ],
 )
 def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
@@ -132,3 +134,18 @@ def test_settings_are_left_alone() -> None:
     settings = dict(OFFICIAL_31M)
     parse_model_settings(settings)
     assert settings == OFFICIAL_31M
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("use_pbc", "no", "use_pbc must be true or false, got 'no'"),
+        ("regress_forces", 0, "regress_forces must be true or false, got 0"),
+        ("gauge_seed", 1.5, "gauge_seed must be an integer or null, got 1.5"),
+    ],
+)
+def test_options_of_another_kind(name: str, value: Any, message: str) -> None:
+    options = HostOptions()
+    object.__setattr__(options, name, value)  # the annotation checks of the tests would refuse it first
+    with pytest.raises(ValueError, match=message):
+        check_kinds(options)

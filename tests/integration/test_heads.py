@@ -1,5 +1,7 @@
 """The hydra layout."""
 
+import re
+
 import pytest
 import torch
 from fairchem.core.common.registry import registry
@@ -8,9 +10,9 @@ from torch import nn
 
 import ev2_plugin
 from ev2_plugin.integration.backbone import EquiformerV2, EquiformerV2Backbone
-from ev2_plugin.integration.config import settings_of
 from ev2_plugin.integration.heads import EnergyHead, ForceHead, StressHead
 from helpers.models import fill_by_name
+from helpers.settings import settings_of
 from helpers.structures import TINY, assorted, host_batch, slab
 
 HEADS = {"energy": EnergyHead, "forces": ForceHead, "stress": StressHead}
@@ -103,8 +105,18 @@ def test_foreign_backbone(head: type) -> None:
 
 
 def test_wrong_switch_of_the_stress_head() -> None:
-    with pytest.raises(TypeError, match="decomposed"):
-        StressHead(EquiformerV2Backbone(**settings_of(TINY)), decomposed=True)
+    backbone = EquiformerV2Backbone(**settings_of(TINY))
+    for switches, message in (
+        ({"decomposed": True}, "stress head: unknown model key 'decomposed'; did you mean 'decompose'?"),
+        ({"num_mlp_layers": 0}, "num_mlp_layers must be at least 1, got 0"),
+        ({"avg_num_nodes": 0.0}, "avg_num_nodes must be a positive number, got 0.0"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            StressHead(backbone, **switches)
+
+
+def test_the_hosts_fallback_norm_of_the_stress_head_is_accepted() -> None:
+    StressHead(EquiformerV2Backbone(**settings_of(TINY)), default_norm_type="layer_norm_sh")
 
 
 @pytest.mark.parametrize("name", ["EquiformerV2", "EquiformerV2Backbone", "EnergyHead", "ForceHead", "StressHead"])

@@ -44,6 +44,19 @@ def test_missing_source(mode: str, split: str, tmp_path: Path) -> None:
         check_datasets(wrong)
 
 
+def test_a_submitted_run_may_have_its_data_elsewhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    elsewhere = {**run_config(tmp_path / "data"), "submit": True}
+    elsewhere["dataset"]["val"]["src"] = "/on/the/compute/node"
+    check_datasets(elsewhere)
+    assert "dataset.val.src: /on/the/compute/node does not exist on this machine" in caplog.text
+
+
+def test_no_training_split_is_needed_to_predict(tmp_path: Path) -> None:
+    bare = run_config(tmp_path / "data", "predict")
+    bare["dataset"]["train"] = None
+    check_datasets(bare)
+
+
 def test_the_list_form_of_older_files_is_left_to_the_host() -> None:
     check_datasets({"mode": "train", "dataset": [{"src": "nowhere"}]})
 

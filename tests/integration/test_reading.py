@@ -183,3 +183,30 @@ def test_batch_is_left_alone() -> None:
     after = data.to_dict()
     assert set(after) == set(before)
     assert all(torch.equal(after[key], value) for key, value in before.items() if isinstance(value, Tensor))
+
+
+@pytest.mark.parametrize("otf_graph", [True, False])
+def test_autocast_does_not_touch_the_geometry(otf_graph: bool) -> None:
+    """Half precision would move edges by as much as the narrow Gaussians of the basis are wide."""
+    data, _ = given_edges(PERIODIC)
+    expected = read(data, otf_graph=otf_graph)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        atoms = read(data, otf_graph=otf_graph)
+    assert torch.equal(atoms.graph.senders, expected.graph.senders)
+    assert torch.equal(atoms.graph.vectors, expected.graph.vectors)
+
+
+def test_given_edges_that_cannot_be_right() -> None:
+    data, _ = given_edges(PERIODIC)
+    data.pos[1, 2] = float("nan")
+    with pytest.raises(ValueError, match="position of atom 1 is .*nan"):
+        read(data, otf_graph=False)
+    data, _ = given_edges(PERIODIC)
+    data.edge_index[0, 4] = 1000
+    with pytest.raises(ValueError, match=f"edge_index names atom 1000, but there are {len(data.pos)} atoms"):
+        read(data, otf_graph=False)
+    data, _ = given_edges(PERIODIC)
+    data.neighbors[0] += 1
+    edges = data.edge_index.shape[1]
+    with pytest.raises(ValueError, match=f"neighbors adds up to {edges + 1} edges, but edge_index has {edges}"):
+        read(data, otf_graph=False)

@@ -125,7 +125,7 @@ def test_autocast_trains_and_stays_close(kind: dict[str, Any]) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         results = predict(model, atoms)
     for ours, reference in zip(results, expected, strict=True):
-        assert relative_error(ours.float(), reference) < 0.3  # 8 bits through many layers
+        assert relative_error(ours.float(), reference) < 0.5  # 8 bits through many layers
     sum(result.float().sum() for result in results).backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
 

@@ -124,6 +124,16 @@ def test_flat_model_loads_wrapped_and_hydra_state_dicts(prefix: str) -> None:
     torch.testing.assert_close(flat.sphere_embedding.weight, host.sphere_embedding.weight)
 
 
+def test_two_heads_of_a_kind_do_not_fit_a_flat_model() -> None:
+    from ev2_plugin.integration.backbone import EquiformerV2
+
+    hydra, _ = model_pair(hydra_settings("hydra: energy, forces, stress parts", (2, 2)), torch.float32)
+    weights = {key: value for key, value in hydra.state_dict().items() if not key.startswith("output_heads.stress.")}
+    twice = {key.replace("heads.energy.", "heads.other."): value for key, value in weights.items() if "energy" in key}
+    with pytest.raises(ValueError, match="two tensors of the state dict are both 'energy_block"):
+        EquiformerV2(**flat_settings("paper", (2, 2))).load_state_dict({**weights, **twice})
+
+
 def test_a_state_dict_that_does_not_fit_names_what_is_wrong() -> None:
     from ev2_plugin.integration.backbone import EquiformerV2
 

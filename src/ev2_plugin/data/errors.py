@@ -11,6 +11,7 @@ from torch_geometric.data import Data
 
 from ev2_plugin.data.predictions import StructurePrediction
 from ev2_plugin.data.statistics import TargetStatistics
+from ev2_plugin.data.structures import periodicity, s2ef_labels
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,12 @@ def compare_s2ef(
         name = f"{data.sid}_{data.fid}"
         if name not in predictions:
             raise ValueError(f"no prediction for structure {name} among {len(predictions)}")
-        free = data.forces[data.fixed == 0].numpy()
+        energy, all_forces = s2ef_labels(data, f"structure {name}")
+        free = all_forces[data.fixed == 0].numpy()
         predicted = predictions[name]
         if predicted.free_forces.shape != free.shape:
             raise ValueError(f"structure {name}: {len(predicted.free_forces)} forces for {len(free)} free atoms")
-        energies.append(float(data.energy))
+        energies.append(energy)
         predicted_energies.append(predicted.energy)
         forces.append(free.ravel())
         predicted_forces.append(predicted.free_forces.ravel())
@@ -120,5 +122,5 @@ def mean_displacement(data: Data, positions: np.ndarray, reference: np.ndarray) 
     if not free.any():
         raise ValueError(f"system {data.sid} has no free atoms")
     difference = np.asarray(positions, dtype=float) - np.asarray(reference, dtype=float)
-    distances = find_mic(difference, data.cell.numpy().reshape(3, 3), data.pbc.numpy().reshape(3))[1]
+    distances = find_mic(difference, data.cell.numpy().reshape(3, 3), periodicity(data))[1]
     return float(distances[free].mean())

@@ -12,6 +12,8 @@ from ase import Atoms
 from ase.neighborlist import neighbor_list
 from torch_geometric.data import Data
 
+from ev2_plugin.data.structures import periodicity
+
 FILE_NAME = "metadata.npz"
 
 
@@ -26,11 +28,6 @@ class DatasetMetadata:
 
     natoms: np.ndarray
     neighbors: np.ndarray
-
-    @property
-    def mean_num_atoms(self) -> float:
-        """Mean number of atoms per structure, the model's `avg_num_nodes`."""
-        return float(self.natoms.mean())
 
     @property
     def mean_degree(self) -> float:
@@ -52,7 +49,7 @@ def count_edges(data: Data, cutoff: float, max_neighbors: int) -> int:
     atoms = Atoms(
         positions=data.pos.numpy().astype(float),
         cell=data.cell.numpy().reshape(3, 3).astype(float),
-        pbc=data.pbc.numpy().reshape(3),
+        pbc=periodicity(data),
     )
     degrees = np.bincount(neighbor_list("i", atoms, cutoff), minlength=len(atoms))
     return int(np.minimum(degrees, max_neighbors).sum())

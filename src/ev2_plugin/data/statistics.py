@@ -9,6 +9,8 @@ from math import sqrt
 import torch
 from torch_geometric.data import Data
 
+from ev2_plugin.data.structures import s2ef_labels
+
 
 @dataclass(frozen=True)
 class TargetStatistics:
@@ -38,7 +40,7 @@ def compute_statistics(structures: Iterable[Data]) -> TargetStatistics:
     """Compute the statistics of labelled structures.
 
     Args:
-        structures: Data objects with `energy`, `forces` and `fixed`; at least two.
+        structures: Data objects with `energy` (or `y`), `forces` (or `force`) and `fixed`; at least two.
 
     Returns:
         The statistics; the standard deviation divides by the number of structures less one.
@@ -50,22 +52,20 @@ def compute_statistics(structures: Iterable[Data]) -> TargetStatistics:
     energies: list[float] = []
     squares, components = 0.0, 0
     for index, data in enumerate(structures):
-        missing = [key for key in ("energy", "forces") if key not in data]
-        if missing:
-            raise ValueError(f"structure {index} has no {' and no '.join(missing)}")
-        energies.append(float(data.energy))
-        free = data.forces[data.fixed == 0].double()
+        energy, forces = s2ef_labels(data, f"structure {index}")
+        energies.append(energy)
+        free = forces[data.fixed == 0].double()
         squares += float((free**2).sum())
         components += free.numel()
     if len(energies) < 2:
         raise ValueError(f"statistics need at least two structures, not {len(energies)}")
     if components == 0:
         raise ValueError("statistics of forces need free atoms: every atom is fixed")
-    energy = torch.tensor(energies, dtype=torch.float64)
+    values = torch.tensor(energies, dtype=torch.float64)
     statistics = TargetStatistics(
         num_structures=len(energies),
-        energy_mean=float(energy.mean()),
-        energy_std=float(energy.std()),
+        energy_mean=float(values.mean()),
+        energy_std=float(values.std()),
         forces_rms=sqrt(squares / components),
     )
     if statistics.energy_std == 0.0 or statistics.forces_rms == 0.0:

@@ -49,6 +49,32 @@ def fixed_atoms(atoms: Atoms) -> np.ndarray:
     return fixed
 
 
+def periodicity(data: Data) -> np.ndarray:
+    """Periodic directions of a structure, three flags; published files without `pbc` are periodic in all of them."""
+    return data.pbc.numpy().reshape(3) if "pbc" in data else np.ones(3, dtype=bool)
+
+
+def s2ef_labels(data: Data, name: str) -> tuple[float, torch.Tensor]:
+    """Energy and forces of a structure, under the trainers' names or those of the published files.
+
+    Args:
+        data: Object with `energy` or `y`, and `forces` or `force`.
+        name: What to call the structure in an error.
+
+    Returns:
+        Energy [eV] and forces [eV/Å], [atoms, 3].
+
+    Raises:
+        ValueError: If a label is missing.
+    """
+    names = {"energy": ("energy", "y"), "forces": ("forces", "force")}
+    found = {label: [data[key] for key in keys if key in data] for label, keys in names.items()}
+    missing = [label for label, values in found.items() if not values]
+    if missing:
+        raise ValueError(f"{name} has no {' and no '.join(missing)}")
+    return float(found["energy"][0]), found["forces"][0]
+
+
 def structure_to_data(
     atoms: Atoms,
     *,
@@ -111,7 +137,7 @@ def data_to_structure(data: Data, positions: np.ndarray | None = None) -> Atoms:
         numbers=data.atomic_numbers.numpy(),
         positions=np.asarray(data.pos if positions is None else positions, dtype=float),
         cell=data.cell.numpy().reshape(3, 3).astype(float),
-        pbc=data.pbc.numpy().reshape(3),
+        pbc=periodicity(data),
         tags=data.tags.numpy(),
         constraint=FixAtoms(mask=data.fixed.numpy() == 1),
     )

@@ -8,6 +8,7 @@ by symmetry differ by rounding, though: which of them a strict limit keeps is ar
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -42,7 +43,7 @@ class NeighborRule:
     strict: bool = True
 
     def __post_init__(self) -> None:
-        if not self.cutoff > 0:
+        if not 0 < self.cutoff < math.inf:
             raise ValueError(f"the cutoff (max_radius) must be a positive distance in Å, got {self.cutoff}")
         if self.max_neighbors < 1:
             raise ValueError(f"max_neighbors must be at least 1, got {self.max_neighbors}")
@@ -70,14 +71,15 @@ def radius_graph(
     Raises:
         ValueError: If a position is not finite, a periodic cell is singular or two atoms coincide.
     """
-    _check_finite(positions)
+    check_finite(positions)
     sizes = natoms.tolist()
     parts, start = [], 0
-    for system, (size, periodic) in enumerate(zip(sizes, pbc.tolist(), strict=True)):
-        here = slice(start, start + size)
-        lattice = _lattice(cells[system], periodic, system)
-        parts.append(_system_edges(positions[here], lattice, periodic, rule, system, start))
-        start += size
+    with torch.autocast(positions.device.type, enabled=False):  # distances are geometry, not features
+        for system, (size, periodic) in enumerate(zip(sizes, pbc.tolist(), strict=True)):
+            here = slice(start, start + size)
+            lattice = _lattice(cells[system], periodic, system)
+            parts.append(_system_edges(positions[here], lattice, periodic, rule, system, start))
+            start += size
     if start != len(positions):
         raise ValueError(f"natoms adds up to {start} atoms, but there are {len(positions)} positions")
     senders, receivers, offsets = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
@@ -85,7 +87,12 @@ def radius_graph(
     return EdgeGraph(senders, receivers, vectors, start)
 
 
-def _check_finite(positions: Tensor) -> None:
+def check_finite(positions: Float[Tensor, "atoms 3"]) -> None:
+    """Refuse positions that are no numbers.
+
+    Raises:
+        ValueError: Naming the first such atom.
+    """
     finite = torch.isfinite(positions).all(dim=-1)
     if not finite.all():
         atom = int((~finite).nonzero()[0])

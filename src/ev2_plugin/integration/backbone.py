@@ -6,10 +6,11 @@ import math
 from typing import Any
 
 import torch
+from fairchem.core.common import gp_utils
 from fairchem.core.models.base import BackboneInterface
 from torch import Tensor
 
-from ev2_plugin.integration.config import parse_model_settings
+from ev2_plugin.integration.config import HostOptions, parse_model_settings
 from ev2_plugin.integration.reading import read_batch
 from ev2_plugin.model.backbone import Backbone
 from ev2_plugin.model.batch import AtomBatch
@@ -21,7 +22,11 @@ from ev2_plugin.model.parameter_groups import no_weight_decay
 class HostModel(Backbone):
     """What both layouts share: reading the host's batches, the gauge, parameter groups."""
 
-    def _adopt(self, options: Any) -> None:
+    def _adopt(self, options: HostOptions) -> None:
+        if gp_utils.initialized():
+            raise ValueError(
+                "--gp-gpus: this model cannot yet split a structure over several ranks; leave the flag out"
+            )
         self.options = options
         self.otf_graph, self.regress_forces = options.otf_graph, options.regress_forces
         self.gauge_generator = None

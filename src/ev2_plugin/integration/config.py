@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
-from ev2_plugin.model.config import ModelConfig
+from ev2_plugin.model.config import ModelConfig, check_kinds
 
 AVG_NUM_NODES = 77.81317
 """Mean number of atoms per structure of OC20 IS2RE-100k: the official default."""
@@ -21,9 +21,8 @@ INERT = (
     "num_distance_basis",
     "attn_activation",
     "ffn_activation",
-    "use_pbc_single",
 )
-"""Keys of the official files that the official code does not use either (graphs here are always per system)."""
+"""Keys of the official files that the official code does not use either."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +45,9 @@ class HostOptions:
     use_energy_lin_ref: bool = False
     gauge_seed: int | None = None
 
+    def __post_init__(self) -> None:
+        check_kinds(self)
+
 
 def parse_model_settings(settings: Mapping[str, Any]) -> tuple[ModelConfig, HostOptions]:
     """Read the keys of the official EquiformerV2 files, and ours.
@@ -63,6 +65,7 @@ def parse_model_settings(settings: Mapping[str, Any]) -> tuple[ModelConfig, Host
     inert = sorted(set(settings) & set(INERT))
     if inert:
         logging.warning(f"EquiformerV2: these keys have no effect, here or in the official code: {', '.join(inert)}")
+    given.pop("use_pbc_single", None)  # whether the host makes graphs system by system; here they always are
     if given.pop("use_s2_act_attn", False):
         raise ValueError("use_s2_act_attn must be false: no EquiformerV2 code implements attention after S2 activation")
     for name in ("lmax", "mmax"):
@@ -76,9 +79,10 @@ def parse_model_settings(settings: Mapping[str, Any]) -> tuple[ModelConfig, Host
 
     network = {field.name for field in fields(ModelConfig)}
     options = {field.name for field in fields(HostOptions)}
+    official = {*INERT, "lmax_list", "mmax_list", "use_pbc_single", "use_s2_act_attn"}
     for key in given:
         if key not in network | options:
-            raise ValueError(unknown_key_message(key, network | options | set(INERT) | {"lmax_list", "mmax_list"}))
+            raise ValueError(unknown_key_message(key, network | options | official))
     return (
         ModelConfig(**{key: value for key, value in given.items() if key in network}),
         HostOptions(**{key: value for key, value in given.items() if key in options}),
@@ -96,12 +100,3 @@ def _only_one(name: str, listed: Any) -> int:
     if not isinstance(listed, list | tuple) or len(listed) != 1:
         raise ValueError(f"{name} must be a list of one integer (one resolution), got {listed!r}")
     return listed[0]
-
-
-def settings_of(config: ModelConfig) -> dict[str, Any]:
-    """The model section that `parse_model_settings` reads back to the same config, defaults left out."""
-    return {
-        field.name: getattr(config, field.name)
-        for field in fields(config)
-        if field.default is MISSING or getattr(config, field.name) != field.default
-    }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from fairchem.core.models.base import HeadInterface
 from torch import Tensor
 
 from ev2_plugin.integration.backbone import EquiformerV2Backbone
+from ev2_plugin.integration.config import unknown_key_message
 from ev2_plugin.model import heads
 from ev2_plugin.model.equiformer_v2 import add_linear_reference
 from ev2_plugin.model.stress_head import StressHead as StressNetwork
@@ -63,10 +65,18 @@ class StressHead(StressNetwork, HeadInterface):
         backbone: The backbone the head is for.
         output_name: Name of the prediction; its parts are `<name>_isotropic` and `<name>_anisotropic`.
         **switches: Fields of `StressSpec`.
+
+    Raises:
+        ValueError: If a switch is unknown or of another kind.
     """
 
     def __init__(self, backbone: EquiformerV2Backbone, output_name: str = "stress", **switches: Any) -> None:
         _check_backbone(self, backbone)
+        switches.pop("default_norm_type", None)  # the host's fallback for backbones without a norm type; ours has one
+        known = {field.name for field in fields(StressSpec)}
+        for key in switches:
+            if key not in known:
+                raise ValueError(f"stress head: {unknown_key_message(key, known)}")
         super().__init__(backbone.config, StressSpec(**switches))
         self.output_name = output_name
 

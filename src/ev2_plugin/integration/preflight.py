@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def check_datasets(config: Mapping[str, Any]) -> None:
         config: The run's config, as `build_run_config` returns it.
 
     Raises:
-        FileNotFoundError: If a dataset's source does not exist.
+        FileNotFoundError: If a dataset's source does not exist (a warning if the run is submitted elsewhere).
         ValueError: If a dataset is empty, or its first sample lacks a label that the loss asks for.
     """
     datasets = config.get("dataset")
@@ -39,8 +40,8 @@ def check_datasets(config: Mapping[str, Any]) -> None:
     for split in _SPLITS_OF_MODE[config["mode"]]:
         settings = datasets.get(split)
         if isinstance(settings, Mapping) and "src" in settings:
-            inherited = datasets.get("train", {}) if settings.get("use_train_settings", True) else {}
-            _check_dataset(f"dataset.{split}", {**inherited, **settings}, labels)
+            inherited = (datasets.get("train") or {}) if settings.get("use_train_settings", True) else {}
+            _check_dataset(f"dataset.{split}", {**inherited, **settings}, labels, bool(config.get("submit")))
 
 
 def _labels(config: Mapping[str, Any]) -> list[str]:
@@ -48,8 +49,11 @@ def _labels(config: Mapping[str, Any]) -> list[str]:
     return [*(target for loss in losses for target in loss), "fixed"]
 
 
-def _check_dataset(name: str, settings: Mapping[str, Any], labels: list[str]) -> None:
+def _check_dataset(name: str, settings: Mapping[str, Any], labels: list[str], submitted: bool) -> None:
     for source in _sources(settings["src"]):
+        if not source.exists() and submitted:
+            logging.warning(f"{name}.src: {source} does not exist on this machine; the job may find it on its own")
+            return
         if not source.exists():
             raise FileNotFoundError(f"{name}.src: {source} does not exist")
     dataset = registry.get_dataset_class(settings.get("format", "lmdb"))(dict(settings))

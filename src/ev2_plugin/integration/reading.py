@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ev2_plugin.graph.edge_graph import sort_by_receiver
-from ev2_plugin.graph.neighbors import COINCIDENT
+from ev2_plugin.graph.neighbors import COINCIDENT, check_finite
 from ev2_plugin.integration.config import HostOptions
 from ev2_plugin.model.batch import AtomBatch, build_batch, check_elements
 from ev2_plugin.model.config import ModelConfig
@@ -40,7 +40,9 @@ def read_batch(data: Any, config: ModelConfig, options: HostOptions, dtype: torc
         atoms = build_batch(atomic_numbers, positions, cells, pbc, natoms, config)
     else:
         check_elements(atomic_numbers, config.max_num_elements)
-        atoms = AtomBatch(atomic_numbers, natoms, _given_edges(data, positions, cells))
+        check_finite(positions)
+        with torch.autocast(positions.device.type, enabled=False):  # vectors are geometry, not features
+            atoms = AtomBatch(atomic_numbers, natoms, _given_edges(data, positions, cells))
     return _cast(atoms, dtype)
 
 
@@ -67,9 +69,17 @@ def _periodicity(data: Any, options: HostOptions, natoms: Tensor) -> Tensor:
 
 def _given_edges(data: Any, positions: Tensor, cells: Tensor) -> Any:
     senders, receivers = _need(data, "edge_index")
+    outside = (data.edge_index < 0) | (data.edge_index >= len(positions))
+    if outside.any():
+        raise ValueError(
+            f"edge_index names atom {int(data.edge_index[outside][0])}, but there are {len(positions)} atoms"
+        )
     vectors = positions[senders] - positions[receivers]
     if getattr(data, "cell_offsets", None) is not None:
-        cell_of_edge = torch.repeat_interleave(cells, _need(data, "neighbors").reshape(-1), dim=0)
+        neighbors = _need(data, "neighbors").reshape(-1)
+        if int(neighbors.sum()) != len(senders):
+            raise ValueError(f"neighbors adds up to {int(neighbors.sum())} edges, but edge_index has {len(senders)}")
+        cell_of_edge = torch.repeat_interleave(cells, neighbors, dim=0)
         offsets = data.cell_offsets.to(positions.dtype).unsqueeze(1)
         vectors = vectors + torch.bmm(offsets, cell_of_edge).squeeze(1)
     short = torch.linalg.vector_norm(vectors, dim=-1) <= COINCIDENT

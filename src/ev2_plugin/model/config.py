@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from ev2_plugin.graph.neighbors import NeighborRule
 from ev2_plugin.nn.block import BlockSpec
@@ -26,6 +26,20 @@ KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
     "bool": ("true or false", (bool,)),
 }
 """What a YAML file must hold for a field of each annotation; YAML reads 1e-3 as text, for one."""
+
+
+def check_kinds(settings: Any) -> None:
+    """Compare the fields of a dataclass with their annotations.
+
+    Raises:
+        ValueError: Naming the first field of another kind.
+    """
+    for field in fields(settings):
+        words, types = KINDS.get(str(field.type), ("", (object,)))
+        value = getattr(settings, field.name)
+        if not isinstance(value, types) or (isinstance(value, bool) and field.type != "bool"):
+            raise ValueError(f"{field.name} must be {words}, got {value!r}")
+
 
 DistanceFunction = Literal["gaussian", "learnable_gaussian"]
 
@@ -110,11 +124,7 @@ class ModelConfig:
     backend: Backend = "auto"
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            words, types = KINDS.get(str(field.type), ("", (object,)))
-            value = getattr(self, field.name)
-            if not isinstance(value, types) or (isinstance(value, bool) and field.type != "bool"):
-                raise ValueError(f"{field.name} must be {words}, got {value!r}")
+        check_kinds(self)
         sizes = (
             "num_layers", "sphere_channels", "attn_hidden_channels", "num_heads", "attn_alpha_channels",
             "attn_value_channels", "ffn_hidden_channels", "edge_channels", "max_num_elements", "num_radial_basis",

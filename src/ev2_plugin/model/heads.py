@@ -51,7 +51,9 @@ def predict_energy(
         avg_num_nodes: Mean number of atoms per structure in the training data.
     """
     natoms = embedding.atoms.natoms
-    total = sum_over_structures(block.scalars(embedding.nodes).squeeze(-1), natoms)
+    per_atom = block.scalars(embedding.nodes).squeeze(-1)
+    # half precision (autocast) ends here: it could not hold the sum
+    total = sum_over_structures(per_atom.to(torch.promote_types(per_atom.dtype, torch.float32)), natoms)
     return total / avg_num_nodes if reduce == "sum" else total / natoms
 
 

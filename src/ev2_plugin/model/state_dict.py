@@ -42,6 +42,8 @@ def to_flat_layout(state_dict: MutableMapping[str, Tensor], prefix: str, *_: Any
     for key in list(state_dict):
         flat = HYDRA_PREFIX.sub("", strip_module_prefix(key))
         if flat != key:
+            if flat in state_dict:
+                raise ValueError(f"two tensors of the state dict are both {flat!r} in the flat layout; one is {key!r}")
             state_dict[flat] = state_dict.pop(key)
 
 

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from ev2_plugin.graph.edge_graph import EdgeGraph
 from ev2_plugin.model.backbone import NodeEmbedding
-from ev2_plugin.model.config import ModelConfig
+from ev2_plugin.model.config import ModelConfig, check_kinds
 from ev2_plugin.model.heads import sum_over_structures
 from ev2_plugin.model.state_dict import accept_official_keys
 from ev2_plugin.nn.initialization import initialize
 from ev2_plugin.nn.norm import make_norm
+from ev2_plugin.ops.receiver_sum import sum_at_receivers
 from ev2_plugin.so3.tables import float_table, index_table
 
 
@@ -35,6 +36,9 @@ class StressSpec:
         use_source_target_embedding: Read the sender's features as well as the receiver's.
         extensive: Sum over atoms, divided by `avg_num_nodes`, instead of their mean.
         avg_num_nodes: Used with `extensive` and `decompose`.
+
+    Raises:
+        ValueError: If a value is of another kind or out of range.
     """
 
     decompose: bool = False
@@ -43,6 +47,13 @@ class StressSpec:
     use_source_target_embedding: bool = False
     extensive: bool = False
     avg_num_nodes: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_kinds(self)
+        if self.num_mlp_layers < 1:
+            raise ValueError(f"num_mlp_layers must be at least 1, got {self.num_mlp_layers}")
+        if not self.avg_num_nodes > 0:
+            raise ValueError(f"avg_num_nodes must be a positive number, got {self.avg_num_nodes}")
 
 
 class StressHead(nn.Module):
@@ -143,6 +154,5 @@ def solid_harmonics(
 
 
 def _mean_over_edges(values: Tensor, graph: EdgeGraph) -> Tensor:
-    total = torch.segment_reduce(values, "sum", offsets=graph.row_pointers, axis=0, unsafe=True, initial=0.0)
     count = graph.row_pointers.diff().clamp(min=1)
-    return total / count.view(-1, *[1] * (values.dim() - 1))
+    return sum_at_receivers(values, graph) / count.view(-1, *[1] * (values.dim() - 1))

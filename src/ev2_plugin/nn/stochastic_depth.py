@@ -44,7 +44,9 @@ class EquivariantDropout(nn.Module):
 
     def forward(self, x: Float[Tensor, "nodes coefficients channels"]) -> Float[Tensor, "nodes coefficients channels"]:
         """Drop or keep each node's channels."""
-        return x * F.dropout(x.new_ones(len(x), 1, x.shape[-1]), self.rate, self.training)
+        if not self.training or self.rate == 0:
+            return x
+        return x * F.dropout(x.new_ones(len(x), 1, x.shape[-1]), self.rate)
 
     def extra_repr(self) -> str:
         """The rate, for printing."""

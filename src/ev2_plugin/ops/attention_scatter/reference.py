@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ev2_plugin.graph.edge_graph import EdgeGraph
+from ev2_plugin.ops.receiver_sum import sum_at_receivers
 
 
 def softmax_by_receiver(logits: Float[Tensor, "edges heads"], graph: EdgeGraph) -> Float[Tensor, "edges heads"]:
@@ -19,8 +20,6 @@ def softmax_by_receiver(logits: Float[Tensor, "edges heads"], graph: EdgeGraph) 
     Returns:
         Positive weights.
     """
-    pointers = graph.row_pointers
-    largest = torch.segment_reduce(logits.detach(), "max", offsets=pointers, axis=0, unsafe=True)
+    largest = torch.segment_reduce(logits.detach(), "max", offsets=graph.row_pointers, axis=0, unsafe=True)
     weights = (logits - largest.index_select(0, graph.receivers)).exp()
-    total = torch.segment_reduce(weights, "sum", offsets=pointers, axis=0, unsafe=True, initial=0.0)
-    return weights / total.index_select(0, graph.receivers)
+    return weights / sum_at_receivers(weights, graph).index_select(0, graph.receivers)

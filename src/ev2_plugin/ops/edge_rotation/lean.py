@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ev2_plugin.graph.edge_graph import EdgeGraph
+from ev2_plugin.ops.receiver_sum import sum_at_receivers
 from ev2_plugin.so3.edge_frame import EdgeFrames
 from ev2_plugin.so3.layout import CoefficientLayout
 
@@ -66,7 +67,7 @@ class _RotatedMessages(torch.autograd.Function):
         del product
 
         sender, receiver = _scale_(grad.clone(), radial, layout).chunk(2, dim=-1)
-        grad_x = _sum_at_receivers(torch.bmm(lab_frame, receiver), graph)
+        grad_x = sum_at_receivers(torch.bmm(lab_frame, receiver), graph)
         grad_x.index_add_(0, graph.senders, torch.bmm(lab_frame, sender))
         return grad_x.to(x.dtype), grad_radial.to(radial.dtype), None, None, None
 
@@ -76,7 +77,7 @@ class _RotateBackAndSum(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, back: Tensor, graph: EdgeGraph) -> Tensor:
         ctx.save_for_backward(back)
         ctx.graph, ctx.dtype = graph, values.dtype
-        return _sum_at_receivers(torch.bmm(back.to(values.dtype), values), graph)
+        return sum_at_receivers(torch.bmm(back.to(values.dtype), values), graph)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -84,7 +85,3 @@ class _RotateBackAndSum(torch.autograd.Function):
         (back,) = ctx.saved_tensors
         at_edges = grad.index_select(0, ctx.graph.receivers)
         return torch.bmm(back.mT.to(ctx.dtype), at_edges), None, None
-
-
-def _sum_at_receivers(lab: Tensor, graph: EdgeGraph) -> Tensor:
-    return torch.segment_reduce(lab, "sum", offsets=graph.row_pointers, axis=0, unsafe=True, initial=0.0)

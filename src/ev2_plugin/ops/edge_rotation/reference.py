@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ev2_plugin.graph.edge_graph import EdgeGraph
+from ev2_plugin.ops.receiver_sum import sum_at_receivers
 from ev2_plugin.so3.edge_frame import EdgeFrames
 from ev2_plugin.so3.layout import CoefficientLayout
 
@@ -56,6 +57,4 @@ def rotate_back_and_sum(
     Returns:
         Degree-major node features; zero where a node receives nothing.
     """
-    lab = torch.bmm(back, values)
-    # sums of consecutive rows: the same order, hence the same rounding, every time and on every device
-    return torch.segment_reduce(lab, "sum", offsets=graph.row_pointers, axis=0, unsafe=True, initial=0.0)
+    return sum_at_receivers(torch.bmm(back, values), graph)
