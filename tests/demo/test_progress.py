@@ -1,8 +1,10 @@
 import io
+from contextlib import redirect_stdout
 
+import pytest
 from rich.console import Console
 
-from ev2_plugin.demo.progress import Bar, progress_bar, relaxation_follower, training_follower
+from ev2_plugin.demo.progress import Bar, progress_bar, relaxation_follower, terminal_console, training_follower
 
 
 class Recorder:
@@ -41,3 +43,14 @@ def test_a_bar_is_full_at_the_end():
     text = console.file.getvalue()
     assert "half way" in text
     assert "7/7" in text
+
+
+def test_progress_stays_on_the_terminal_while_the_host_talks_to_its_log(capsys: pytest.CaptureFixture[str]) -> None:
+    console, log = terminal_console(), io.StringIO()
+    with redirect_stdout(log), progress_bar(console, "train", 2) as bar:
+        bar.say("epoch 1")
+        bar.advance()
+    shown = capsys.readouterr().out
+    assert "epoch 1" in shown
+    assert "train" in shown
+    assert log.getvalue() == ""

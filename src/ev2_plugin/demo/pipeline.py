@@ -27,7 +27,7 @@ from ev2_plugin.demo.figures import (
     save_relaxations,
 )
 from ev2_plugin.demo.host import run_host
-from ev2_plugin.demo.progress import progress_bar, relaxation_follower, training_follower
+from ev2_plugin.demo.progress import progress_bar, relaxation_follower, terminal_console, training_follower
 from ev2_plugin.demo.relaxations import (
     RelaxationTrace,
     RelaxedSystem,
@@ -85,7 +85,7 @@ def run_demo(runs_dir: Path, *, seed: int = 0, quick: bool = False, console: Con
         The numbers and where to find the rest.
     """
     started = time.monotonic()
-    console = console or Console()
+    console = console or terminal_console()
     cores = 1 if quick else len(os.sched_getaffinity(0))
     torch.set_num_threads(cores)
     settings = read_base_settings()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,6 +49,11 @@ def progress_bar(console: Console, what: str, total: int) -> Iterator[Bar]:
             say=progress.console.print,
         )
         progress.update(task, completed=total)
+
+
+def terminal_console() -> Console:
+    """A console that stays with the standard output of now, while a run of the host sends its own to a log."""
+    return Console(file=sys.stdout)
 
 
 def training_follower(bar: Bar) -> Callable[[str], None]:
