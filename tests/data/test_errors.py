@@ -18,17 +18,17 @@ def test_errors_of_a_hand_example():
 def test_predictions_meet_their_own_labels(make_data):
     structures = [make_data(2, 0), make_data(10, 1)]
     predictions = {
-        f"{data.sid}_{data.fid}": StructurePrediction(data.energy + data.sid, data.forces[4:].numpy() + 0.5)
+        f"{data.sid}_{data.fid}": StructurePrediction(data.y + data.sid, data.force[4:].numpy() + 0.5)
         for data in reversed(structures)  # the host sorts identifiers as strings
     }
     comparison = compare_s2ef(structures, predictions, TRAINING)
     assert comparison.energy.mae == pytest.approx(6.0)
     assert comparison.energy.mean_predictor_mae == pytest.approx(
-        np.mean([abs(data.energy - 1.0) for data in structures])
+        np.mean([abs(data.y - 1.0) for data in structures])
     )
     assert comparison.forces.labels.shape == (2 * 5 * 3,)
     assert comparison.forces.mae == pytest.approx(0.5, abs=1e-6)
-    free = np.concatenate([data.forces[4:].numpy().ravel() for data in structures])
+    free = np.concatenate([data.force[4:].numpy().ravel() for data in structures])
     assert comparison.forces.mean_predictor_mae == pytest.approx(np.abs(free).mean())
     assert comparison.sids.tolist() == [2, 10]
 

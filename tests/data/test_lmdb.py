@@ -17,8 +17,8 @@ def test_what_is_written_is_read_in_order(tmp_path, make_data):
     for before, after in zip(written, read, strict=True):
         assert set(before.keys()) == set(after.keys())
         assert torch.equal(before.pos, after.pos)
-        assert torch.equal(before.forces, after.forces)
-        assert before.energy == after.energy
+        assert torch.equal(before.force, after.force)
+        assert before.y == after.y
 
 
 def test_the_file_has_numbered_keys_and_a_length(tmp_path, make_data):
@@ -85,8 +85,8 @@ def test_missing_keys_are_named(tmp_path, make_data):
 
 def test_arrays_of_another_length_are_named(tmp_path, make_data):
     data = make_data()
-    data.forces = data.forces[:-2]
-    with pytest.raises(ValueError, match="forces has 7 rows for 9 atoms"):
+    data.force = data.force[:-2]
+    with pytest.raises(ValueError, match="force has 7 rows for 9 atoms"):
         write_lmdb(tmp_path / "data.lmdb", [data])
 
 

@@ -26,7 +26,7 @@ def test_normalizers_are_what_a_trainer_reads():
 
 def test_a_structure_without_labels_is_named(make_data):
     unlabelled = make_data(1)
-    del unlabelled.energy, unlabelled.y, unlabelled.forces, unlabelled.force
+    del unlabelled.y, unlabelled.force
     with pytest.raises(ValueError, match="structure 1 has no energy and no forces"):
         compute_statistics([make_data(0), unlabelled])
 

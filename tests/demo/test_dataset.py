@@ -47,8 +47,8 @@ def test_labels_are_emt_less_one_reference_per_system(folder):
     for data in read_lmdb(folder.s2ef("test")):
         atoms = data_to_structure(data)
         atoms.calc = EMT()
-        assert data.energy == pytest.approx(atoms.get_potential_energy() - starts[data.sid], abs=1e-4)
-        np.testing.assert_allclose(data.forces, atoms.get_forces(apply_constraint=False), atol=1e-4)
+        assert data.y == pytest.approx(atoms.get_potential_energy() - starts[data.sid], abs=1e-4)
+        np.testing.assert_allclose(data.force, atoms.get_forces(apply_constraint=False), atol=1e-4)
 
 
 def test_relaxed_structures_are_minima_with_their_energies(folder):
@@ -89,7 +89,7 @@ def test_a_seed_names_the_dataset_whatever_the_number_of_processes(folder, tmp_p
 
 def test_frames_depend_on_the_seed_and_not_on_the_order_of_systems(folder):
     systems = draw_systems(SIZE.systems, np.random.default_rng(1))
-    stored = [data.energy for data in read_lmdb(folder.s2ef("train")) if data.sid == 1]
+    stored = [data.y for data in read_lmdb(folder.s2ef("train")) if data.sid == 1]
     same, other = ([frame.energy for frame in label_system(systems[1], SIZE.frames, seed)[1]] for seed in (1, 2))
     assert same == stored
     assert other != stored

@@ -32,7 +32,7 @@ def result(tmp_path_factory, console) -> Iterator[DemoResult]:
 def test_every_held_out_frame_is_predicted_and_every_system_relaxed(result):
     assert result.comparison.sids.tolist() == [8] * 4 + [9] * 4
     assert result.relaxations.systems == 2
-    labels = [data.energy for data in read_lmdb(result.folder / "data" / "s2ef" / "test" / "data.0000.lmdb")]
+    labels = [data.y for data in read_lmdb(result.folder / "data" / "s2ef" / "test" / "data.0000.lmdb")]
     assert result.comparison.energy.labels.tolist() == labels
     assert np.std(result.comparison.energy.predictions) > 0
 
@@ -64,7 +64,7 @@ def test_the_configuration_is_one_that_a_user_can_run_again(result):
     config = yaml.safe_load((result.folder / "config.yml").read_text())
     assert config["includes"] == ["demo/s2ef.yml"]
     normalizer = config["dataset"]["train"]["transforms"]["normalizer"]
-    energies = [data.energy for data in read_lmdb(result.folder / "data" / "s2ef" / "train" / "data.0000.lmdb")]
+    energies = [data.y for data in read_lmdb(result.folder / "data" / "s2ef" / "train" / "data.0000.lmdb")]
     assert normalizer["energy"]["mean"] == pytest.approx(np.mean(energies))
     assert (result.folder / "checkpoints" / "train" / "best_checkpoint.pt").is_file()
 

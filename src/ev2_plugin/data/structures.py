@@ -13,11 +13,12 @@ key                   shape          unit      meaning
 `tags`                [atoms]                  0 below the surface, 1 surface, 2 adsorbate
 `fixed`               [atoms]                  1 for atoms that relaxations leave in place
 `sid`, `fid`          int                      system and frame; single structures have no `fid`
-`energy`, `y`         float          eV        the label, referenced as its writer says
-`forces`, `force`     [atoms, 3]     eV/Å      forces on all atoms, constraints not applied
+`y`                   float          eV        the energy label, referenced as its writer says
+`force`               [atoms, 3]     eV/Å      forces on all atoms, constraints not applied
 ====================  =============  ========  ==========================================================
 
-`y` and `force` are the names of the published files, `energy` and `forces` those the trainers ask for.
+`y` and `force` are the names of the published files; the trainers ask for `energy` and `forces`, so a dataset's
+`key_mapping` renames them while it is read. Both spellings at once would make that renaming fail.
 """
 
 from __future__ import annotations
@@ -115,11 +116,11 @@ def structure_to_data(
     if energy is not None:
         if not np.isfinite(energy):
             raise ValueError(f"energy of system {sid} is {energy}")
-        data.energy = data.y = float(energy)
+        data.y = float(energy)
     if forces is not None:
         if np.shape(forces) != (len(atoms), 3):
             raise ValueError(f"forces of system {sid}: shape {np.shape(forces)}, needed {(len(atoms), 3)}")
-        data.forces = data.force = _finite_float(forces, f"forces of system {sid}")
+        data.force = _finite_float(forces, f"forces of system {sid}")
     return data
 
 

@@ -136,7 +136,7 @@ def frame_data(sid: int, frames: Iterable[Labelled]) -> list[Data]:
         frames: Its labelled frames, numbered in this order.
 
     Returns:
-        Data objects with `energy`, `y`, `forces`, `force`, `sid` and `fid`.
+        Data objects with `y`, `force`, `sid` and `fid`.
     """
     return [
         structure_to_data(frame.atoms, sid=sid, fid=fid, energy=frame.energy, forces=frame.forces)

@@ -116,7 +116,7 @@ def judge_relaxations(
         verdicts.append(
             RelaxedSystem(
                 sid=start.sid,
-                emt_excess=end.energy - start.y_relaxed,
+                emt_excess=end.y - start.y_relaxed,
                 start_excess=start.y_init - start.y_relaxed,
                 predicted_error=predicted.energy - start.y_relaxed,
                 distance=mean_displacement(start, end.pos.numpy(), minimum),
