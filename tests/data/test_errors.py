@@ -23,9 +23,7 @@ def test_predictions_meet_their_own_labels(make_data):
     }
     comparison = compare_s2ef(structures, predictions, TRAINING)
     assert comparison.energy.mae == pytest.approx(6.0)
-    assert comparison.energy.mean_predictor_mae == pytest.approx(
-        np.mean([abs(data.y - 1.0) for data in structures])
-    )
+    assert comparison.energy.mean_predictor_mae == pytest.approx(np.mean([abs(data.y - 1.0) for data in structures]))
     assert comparison.forces.labels.shape == (2 * 5 * 3,)
     assert comparison.forces.mae == pytest.approx(0.5, abs=1e-6)
     free = np.concatenate([data.force[4:].numpy().ravel() for data in structures])
