@@ -14,6 +14,8 @@ _MODULE_OF = {
     "EnergyHead": "ev2_plugin.integration.heads",
     "ForceHead": "ev2_plugin.integration.heads",
     "StressHead": "ev2_plugin.integration.heads",
+    "VectorHead": "ev2_plugin.integration.heads",
+    "Trainer": "ev2_plugin.integration.trainer",
     "ModelConfig": "ev2_plugin.model.config",
 }
 
@@ -24,6 +26,8 @@ __all__ = [
     "ForceHead",
     "ModelConfig",
     "StressHead",
+    "Trainer",
+    "VectorHead",
     "__version__",
 ]
 

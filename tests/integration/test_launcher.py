@@ -25,6 +25,8 @@ CASES = {
     "flat-lmdb": ("lmdb", tiny_s2ef.FLAT_MODEL, "equiformerv2_forces"),
     "hydra-single-file": ("single_point_lmdb", tiny_s2ef.HYDRA_MODEL, "ocp"),
     "flat-aselmdb": ("ase_db", tiny_s2ef.FLAT_MODEL, "ocp"),
+    "flat-own-trainer": ("lmdb", tiny_s2ef.FLAT_MODEL, "ev2_plugin.Trainer"),
+    "hydra-own-trainer": ("ase_db", tiny_s2ef.HYDRA_MODEL, "ev2"),
 }
 
 
@@ -161,8 +163,8 @@ def test_only_needed_modules_of_the_host_are_imported() -> None:
     with only_needed_imports({"model": {"name": "ev2"}}):
         assert registry.get("imports_setup")
     assert bool(registry.get("imports_setup", no_warning=True)) == bool(imports_done)
-    for name in SHORT_NAMES:
-        assert registry.get_model_class(name).__module__.startswith("ev2_plugin.")
+    for kind, name in SHORT_NAMES:
+        assert getattr(registry, f"get_{kind}_class")(name).__module__.startswith("ev2_plugin.")
     assert "fairchem.core.models.dimenet_plus_plus" not in sys.modules
 
 

@@ -58,6 +58,20 @@ class ForceHead(heads.ForceHead, HeadInterface):
         return {self.output_name: self.predict(emb["embedding"])}
 
 
+class VectorHead(ForceHead):
+    """Another vector on every atom: one graph attention of its own, read at degree 1.
+
+    Predicts the `displacement` to the relaxed structure (IS2RS) or the `noise` of Noisy Nodes.
+
+    Args:
+        backbone: The backbone the head is for.
+        output_name: Name of the prediction.
+    """
+
+    def __init__(self, backbone: EquiformerV2Backbone, output_name: str) -> None:
+        super().__init__(backbone, output_name)
+
+
 class StressHead(StressNetwork, HeadInterface):
     """Stress per structure.
 

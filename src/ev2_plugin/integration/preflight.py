@@ -12,6 +12,7 @@ from fairchem.core.common.registry import registry
 from fairchem.core.common.utils import match_state_dict
 from torch import nn
 
+from ev2_plugin.integration.position_labels import SOURCES_OF_LABELS
 from ev2_plugin.model.state_dict import DERIVED
 
 _SPLITS_OF_MODE = {
@@ -46,7 +47,8 @@ def check_datasets(config: Mapping[str, Any]) -> None:
 
 def _labels(config: Mapping[str, Any]) -> list[str]:
     losses = config.get("loss_functions") or []
-    return [*(target for loss in losses for target in loss), "fixed"]
+    targets = (target for loss in losses for target in loss)
+    return [*(SOURCES_OF_LABELS.get(target, target) for target in targets), "fixed"]
 
 
 def _check_dataset(name: str, settings: Mapping[str, Any], labels: list[str], submitted: bool) -> None:

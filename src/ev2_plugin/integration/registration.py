@@ -10,28 +10,30 @@ from fairchem.core.common.registry import registry
 import ev2_plugin
 
 SHORT_NAMES = {
-    "ev2": "EquiformerV2",
-    "ev2_backbone": "EquiformerV2Backbone",
-    "ev2_energy_head": "EnergyHead",
-    "ev2_force_head": "ForceHead",
-    "ev2_stress_head": "StressHead",
+    ("model", "ev2"): "EquiformerV2",
+    ("model", "ev2_backbone"): "EquiformerV2Backbone",
+    ("model", "ev2_energy_head"): "EnergyHead",
+    ("model", "ev2_force_head"): "ForceHead",
+    ("model", "ev2_stress_head"): "StressHead",
+    ("model", "ev2_vector_head"): "VectorHead",
+    ("trainer", "ev2"): "Trainer",
 }
+"""Class of the plugin by the host's kind of class and the short name."""
 
 
 def register() -> None:
-    """Put the plugin's models and heads into fairchem's registry; a second call changes nothing.
+    """Put the plugin's models, heads and trainer into fairchem's registry; a second call changes nothing.
 
     Raises:
         ImportError: If a module of the plugin cannot be imported, with its own message.
         ValueError: If one of the names already belongs to a class of another package.
     """
-    models = registry.mapping["model_name_mapping"]
-    for short_name, class_name in SHORT_NAMES.items():
+    for (kind, short_name), class_name in SHORT_NAMES.items():
         ours = getattr(ev2_plugin, class_name)
-        present = models.get(short_name, ours)
+        present = registry.mapping[f"{kind}_name_mapping"].get(short_name, ours)
         if present is not ours:
             raise ValueError(
-                f"fairchem's registry already has a model {short_name!r}: "
+                f"fairchem's registry already has a {kind} {short_name!r}: "
                 f"{present.__module__}.{present.__qualname__}; name ours by its path, ev2_plugin.{class_name}"
             )
-        registry.register_model(short_name)(ours)
+        getattr(registry, f"register_{kind}")(short_name)(ours)

@@ -66,7 +66,7 @@ def build_run_config(args: argparse.Namespace, overrides: Sequence[str]) -> Conf
     """
     config, overridden = load_config(find_config(args.config_yml))
     if overridden:
-        logging.warning(f"keys of included configs that were replaced: {', '.join(overridden)}")
+        logging.info(f"keys of included configs that were replaced: {', '.join(overridden)}")
     for name in _COPIED_FLAGS:
         config[name] = getattr(args, name)
     config["is_debug"] = args.debug

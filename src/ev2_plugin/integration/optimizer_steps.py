@@ -1,0 +1,142 @@
+"""From batches to optimiser steps: accumulation, clipping, averaged weights, and steps that must not be taken."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import torch
+from fairchem.core.common import distutils
+from fairchem.core.modules.scheduler import LRScheduler
+from fairchem.core.trainers import OCPTrainer
+from torch import Tensor, nn
+
+from ev2_plugin.training.batch_plan import plan_batches
+from ev2_plugin.training.non_finite import SkippedSteps, first_non_finite_module
+
+MAX_NON_FINITE_STEPS = 10
+
+
+class OptimizerSteps(OCPTrainer):
+    """fairchem's trainer with steps of several batches, and without steps on non-finite numbers."""
+
+    model: nn.Module
+    last_batch: Any = None
+
+    def count_steps(self) -> None:
+        """Read how many batches make a step; what the host counts in batches is given to it in batches."""
+        optim = self.config["optim"] = dict(self.config["optim"])
+        self.skipped = SkippedSteps(optim.get("max_non_finite_steps", MAX_NON_FINITE_STEPS))
+        self.batches = plan_batches(optim, distutils.get_world_size())
+        accumulation = self.batches.accumulation
+        batches_per_epoch = len(self.train_loader) if self.train_loader is not None else 0
+        self.steps_per_epoch = batches_per_epoch / accumulation
+        self.total_batches = batches_per_epoch * optim["max_epochs"]
+        self.total_steps = max(math.ceil(self.total_batches / accumulation), 1)
+        for name in ("eval_every", "checkpoint_every"):
+            if optim.get(name, -1) != -1:
+                optim[name] *= accumulation
+        optim.setdefault("eval_every", max(math.ceil(self.steps_per_epoch), 1) * accumulation)
+
+    def ends_step(self) -> bool:
+        """Whether the present batch is the last of its step."""
+        return self.step % self.batches.accumulation == 0 or self.step == self.total_batches
+
+    def _backward(self, loss: Tensor) -> None:
+        """Backward pass of one batch; the step itself where the batch ends it."""
+        if (self.step - 1) % self.batches.accumulation == 0:
+            self.optimizer.zero_grad()
+            self.broken: list[str] | None = None  # samples without a finite loss, if this step has any
+        self.scheduler.due = False
+        if not self._finite_everywhere(loss):
+            own = [] if torch.isfinite(loss) else sample_ids(self.last_batch)
+            self.broken = [*(self.broken or []), *own]
+        if self.broken is None:
+            (loss / self.batches.accumulation).backward()
+        if self.ends_step():
+            self._end_step()
+
+    def _finite_everywhere(self, loss: Tensor) -> bool:
+        """Whether the loss is finite on all processes: they must skip a step together."""
+        return distutils.all_reduce(int(not torch.isfinite(loss)), device=self.device) == 0
+
+    def _end_step(self) -> None:
+        if self.broken is not None:
+            self._skip("loss", self.broken)
+            return
+        if self.scaler:
+            self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad_norm or math.inf)
+        if self.logger is not None:
+            self.logger.log({"grad_norm": norm}, step=self.step, split="train")
+        if torch.isfinite(norm):
+            self._take_step()
+        elif self.scaler and self.scaler.get_scale() > 1:
+            self.scaler.update()  # halves the scale of the gradients, which overflowed; nothing is wrong yet
+        else:
+            self._skip("gradient", sample_ids(self.last_batch))
+
+    def _take_step(self) -> None:
+        if self.scaler:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            self.optimizer.step()
+        if self.ema:
+            self.ema.update()
+        self.scheduler.due = True
+        self.skipped.take()
+
+    def _skip(self, what: str, samples: list[str]) -> None:
+        """Leave a step out; end the run after too many.
+
+        Raises:
+            FloatingPointError: With the first module that gave a non-finite value.
+        """
+        too_many, ids = self.skipped.skip(), ", ".join(samples)
+        self.optimizer.zero_grad()
+        logging.warning(
+            f"step {self.step} skipped: its {what} is not finite; samples {ids}; {self.skipped.total} skipped so far"
+        )
+        if self.logger is not None:
+            self.logger.log({"skipped_steps": self.skipped.total}, step=self.step, split="train")
+        if too_many:
+            where = first_non_finite_module(self._unwrapped_model, self._loss_of_last_batch)
+            raise FloatingPointError(
+                f"the {what} was not finite in {self.skipped.in_a_row} steps in a row (optim.max_non_finite_steps). "
+                f"The first non-finite value appears {where}. Samples of the last step: {ids}"
+            )
+
+    def _loss_of_last_batch(self) -> Tensor:
+        """The forward pass and loss of `last_batch` again, without the wrapper of distributed training."""
+        wrapped, self.model = self.model, self._unwrapped_model
+        try:
+            return self._compute_loss(self.outputs_of(self.last_batch), self.last_batch)
+        finally:
+            self.model = wrapped
+
+    def outputs_of(self, batch: Any) -> dict[str, Tensor]:
+        """Predictions of a batch that is ready for the model."""
+        return super()._forward(batch)
+
+
+class StepScheduler(LRScheduler):
+    """The host's scheduler, moved on by optimiser steps; the host calls it after every batch."""
+
+    due = False
+
+    def step(self, metrics: Any = None, epoch: Any = None) -> None:
+        """Go on if the optimiser did, or on the metrics that some schedules want."""
+        if self.due or metrics is not None:
+            super().step(metrics, epoch)
+
+
+def sample_ids(batch: Any) -> list[str]:
+    """Names of the structures in a batch, `sid_fid` or `sid` as in prediction files."""
+    columns = [value.tolist() if isinstance(value, Tensor) else value for value in (batch[key] for key in _ids(batch))]
+    return ["_".join(map(str, row)) for row in zip(*columns, strict=True)]
+
+
+def _ids(batch: Any) -> list[str]:
+    return [key for key in ("sid", "fid") if key in batch]

@@ -1,0 +1,105 @@
+"""Labels that are made from positions: displacements to the relaxed structure, and noise that was added."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from fairchem.core.common import distutils
+from torch import Tensor
+
+from ev2_plugin.training.noisy_nodes import NoisyNodes, corrupt, minimum_image
+
+DISPLACEMENT, NOISE = "displacement", "noise"
+SOURCES_OF_LABELS = {DISPLACEMENT: "pos_relaxed", NOISE: "pos"}
+"""What the data must have for each label that is made here."""
+
+
+class PositionLabels:
+    """Corrupts training batches and labels them.
+
+    An output named `displacement` gets the way to the relaxed positions, counted in the loss for free atoms with
+    tag > 0 (IS2RS); an output named `noise` the Gaussian noise, counted for the atoms that were moved.
+
+    Args:
+        config: The trainer's config; `outputs` and `task.noisy_nodes` are read.
+
+    Raises:
+        ValueError: If noise is asked for without an output that learns from it, or the other way round.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        settings = (config.get("task") or {}).get("noisy_nodes")
+        self.outputs = {DISPLACEMENT, NOISE} & set(config.get("outputs") or {})
+        if settings is not None and not self.outputs:
+            raise ValueError(
+                f"task.noisy_nodes needs an output named {DISPLACEMENT!r} or {NOISE!r} that learns from it"
+            )
+        if settings is None and NOISE in self.outputs:
+            raise ValueError(f"the output {NOISE!r} needs task.noisy_nodes (std, probability, corrupt_ratio)")
+        self.noisy_nodes = _read_noisy_nodes(settings) if settings is not None else None
+
+    def add_to(self, batch: Any, training: bool, seed: tuple[int, int]) -> None:
+        """Corrupt and label a batch in place.
+
+        Args:
+            batch: A host batch on its device.
+            training: Corrupt it; otherwise positions stay as they are.
+            seed: Seed of the run and number of the batch: the same noise after a restart.
+
+        Raises:
+            ValueError: If a training batch lacks relaxed positions that a label needs, or has no tagged atoms.
+        """
+        if not self.outputs:
+            return
+        free = batch.fixed == 0
+        if self.noisy_nodes is not None and training:
+            movable = free & (batch.tags > 0) if self.noisy_nodes.interpolate else free
+            state = np.random.SeedSequence([*seed, distutils.get_rank()]).generate_state(1)[0]
+            corruption = corrupt(
+                batch.pos,
+                movable,
+                batch.batch,
+                self.noisy_nodes,
+                torch.Generator().manual_seed(int(state)),
+                _to_relaxed(batch),
+            )
+            batch.pos, batch.noise, batch.noise_mask = corruption.positions, corruption.noise, corruption.moved
+        elif NOISE in self.outputs:
+            batch.noise, batch.noise_mask = torch.zeros_like(batch.pos), torch.zeros_like(free)
+        if DISPLACEMENT in self.outputs:
+            self._add_displacement(batch, free, training)
+
+    def _add_displacement(self, batch: Any, free: Tensor, training: bool) -> None:
+        displacement = _to_relaxed(batch)
+        if displacement is None:
+            if training:
+                raise ValueError(f"the output {DISPLACEMENT!r} needs 'pos_relaxed' in the training data")
+            return  # structures to predict
+        batch.displacement, batch.displacement_mask = displacement, free & (batch.tags > 0)
+        if training and not batch.displacement_mask.any():
+            raise ValueError(
+                f"the output {DISPLACEMENT!r} learns from free atoms with tag 1 (surface) or 2 (adsorbate), "
+                "but a whole batch has none"
+            )
+
+
+def _read_noisy_nodes(settings: Mapping[str, Any]) -> NoisyNodes:
+    for name, value in settings.items():
+        wanted = (bool, "true or false") if name == "interpolate" else ((int, float), "a number")
+        if not isinstance(value, wanted[0]) or (isinstance(value, bool) and name != "interpolate"):
+            raise ValueError(f"task.noisy_nodes.{name} must be {wanted[1]}, got {value!r}")
+    try:
+        return NoisyNodes(**{k: v if isinstance(v, bool) else float(v) for k, v in settings.items()})
+    except TypeError as error:  # a key that is missing or unknown; the message names it
+        raise ValueError(f"task.noisy_nodes: {error}") from error
+
+
+def _to_relaxed(batch: Any) -> Tensor | None:
+    if "pos_relaxed" not in batch:
+        return None
+    cells = batch.cell.reshape(-1, 3, 3)
+    pbc = batch.pbc.reshape(-1, 3) if "pbc" in batch else torch.ones_like(cells[:, 0], dtype=torch.bool)
+    return minimum_image(batch.pos_relaxed - batch.pos, cells, pbc, batch.batch)

@@ -1,0 +1,163 @@
+"""The host's trainer with what the recipes of the paper need besides."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from fairchem.core.common import distutils
+from fairchem.core.models.base import HydraModel
+from fairchem.core.modules.exponential_moving_average import ExponentialMovingAverage
+from fairchem.core.modules.normalization.element_references import LinearReferences
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from ev2_plugin.integration.element_references import from_elements, only_fitted
+from ev2_plugin.integration.loss_terms import LossTerm, read_loss_terms
+from ev2_plugin.integration.optimizer_steps import OptimizerSteps, StepScheduler
+from ev2_plugin.integration.position_labels import PositionLabels
+from ev2_plugin.model.backbone import Backbone
+from ev2_plugin.model.parameter_groups import no_weight_decay
+from ev2_plugin.training.batch_plan import check_global_batch_size
+from ev2_plugin.training.schedule import CosineSchedule
+
+PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class Trainer(OptimizerSteps):
+    """fairchem's OCP trainer with more settings.
+
+    * `optim.global_batch_size`: the batches that processes lack are accumulated. Schedules, `eval_every` and
+      `checkpoint_every` count optimiser steps.
+    * `scheduler_params` with `lambda_type: cosine`, lengths in epochs.
+    * `optim.precision`: `fp32`, `fp16` (gradients scaled) or `bf16`, on any device.
+    * No weight decay on norms and biases, in the hydra form too.
+    * Labels made from positions (`displacement`, `noise`), Noisy Nodes, loss coefficients that decay.
+    * Element references by symbol; an element that has none is an error.
+    * A step with a non-finite loss or gradient is skipped; `optim.max_non_finite_steps` in a row end the run.
+    """
+
+    def load(self, inference_only: bool) -> None:
+        """Build everything, as the host does."""
+        optim = self.config["optim"]
+        precision = optim.get("precision") or ("fp16" if self.config["amp"] else "fp32")
+        if precision not in PRECISIONS:
+            raise ValueError(f"optim.precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+        self.autocast_dtype = PRECISIONS[precision]
+        self.scaler = torch.GradScaler(self.device.type) if precision == "fp16" else None
+        if self.scaler and self.device.type == "cpu":
+            # the host asks for autocast on CUDA by name wherever gradients are scaled
+            warnings.filterwarnings("ignore", message="User provided device_type of 'cuda', but CUDA is not available")
+        self.position_labels = PositionLabels(self.config)
+        super().load(inference_only)
+
+    def load_references_and_normalizers(self) -> None:
+        """References may be given by element symbol; those without meaning are never used."""
+        transforms = self.config["dataset"].get("transforms") or {}
+        given = transforms.get("element_references")
+        if given is not None:
+            transforms["element_references"] = from_elements(given)
+        try:
+            super().load_references_and_normalizers()
+        finally:
+            if given is not None:
+                transforms["element_references"] = given
+        self.elementrefs: dict[str, LinearReferences] = only_fitted(self.elementrefs)
+
+    def load_loss(self) -> None:
+        """Read the loss functions, whose coefficients may depend on the length of the training."""
+        self.count_steps()
+        self.loss_functions: list[LossTerm] = read_loss_terms(self.config["loss_functions"], self.total_steps)
+
+    def load_optimizer(self) -> None:
+        """Take weight decay from norms and biases alone; the host's hydra model takes it from embeddings instead."""
+        model = self._unwrapped_model
+        if isinstance(model, HydraModel) and isinstance(model.backbone, Backbone):
+            model.no_weight_decay = lambda: no_weight_decay(model)
+        super().load_optimizer()
+
+    def load_extras(self) -> None:
+        """Schedule, clipping, averaged weights."""
+        optim = self.config["optim"]
+        self.scheduler = StepScheduler(self.optimizer, self._schedule())
+        self.clip_grad_norm = optim.get("clip_grad_norm")
+        decay = optim.get("ema_decay")
+        self.ema = ExponentialMovingAverage(self.model.parameters(), decay) if decay else None
+
+    def _schedule(self) -> dict[str, Any]:
+        optim = self.config["optim"]
+        params = optim.get("scheduler_params") or {}
+        if params.get("lambda_type") != "cosine":
+            return {**optim, **params}
+        if self.train_loader is None:
+            return {"scheduler": "Null"}
+        cosine = CosineSchedule(
+            warmup_steps=int(params["warmup_epochs"] * self.steps_per_epoch),
+            total_steps=self.total_steps,
+            warmup_factor=params["warmup_factor"],
+            min_factor=params["lr_min_factor"],
+        )
+        return {"scheduler": "LambdaLR", "lr_lambda": cosine}
+
+    def load_checkpoint(
+        self, checkpoint_path: str, checkpoint: dict[str, Any] | None = None, inference_only: bool = False
+    ) -> None:
+        """Load weights and, if there is a training set to go on with, the state of training."""
+        super().load_checkpoint(checkpoint_path, checkpoint, inference_only or self.train_loader is None)
+        self.elementrefs = only_fitted(self.elementrefs)
+
+    def train(self, disable_eval_tqdm: bool = False) -> None:
+        """Train; at the end validate and save, whatever `eval_every` and `checkpoint_every` say.
+
+        Raises:
+            FloatingPointError: If too many steps in a row had a non-finite loss or gradient.
+            ValueError: If the processes do not add up to `optim.global_batch_size`.
+        """
+        optim, start = self.config["optim"], self.step
+        check_global_batch_size(self.batches, optim.get("global_batch_size"))
+        if distutils.is_master():
+            logging.info(f"Batches: {self.batches}.")
+        super().train(disable_eval_tqdm)
+        if self.step == start:
+            return  # resumed at its end
+        if self.step % optim["eval_every"] and self.val_loader is not None:
+            metrics = self.validate(split="val", disable_tqdm=disable_eval_tqdm)
+            self.update_best(self.evaluation_metrics["primary_metric"], metrics, disable_eval_tqdm=disable_eval_tqdm)
+        if self.step % optim.get("checkpoint_every", optim["eval_every"]):
+            self.save(checkpoint_file="checkpoint.pt", training_state=True)
+
+    def _forward(self, batch: Any) -> dict[str, Tensor]:
+        batch = batch.to(self.device)
+        self.position_labels.add_to(batch, self.model.training, seed=(self.config["cmd"]["seed"] or 0, self.step))
+        if isinstance(self.model, DistributedDataParallel):
+            self.model.require_backward_grad_sync = self.ends_step()
+        return self.outputs_of(batch)
+
+    def outputs_of(self, batch: Any) -> dict[str, Tensor]:
+        """Predictions of a batch that is ready for the model, in single precision at least."""
+        with torch.autocast(self.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None):
+            outputs = super().outputs_of(batch)
+        return {name: output.to(torch.promote_types(output.dtype, torch.float32)) for name, output in outputs.items()}
+
+    def _compute_loss(self, out: Mapping[str, Tensor], batch: Any) -> Tensor:
+        """Sum of the loss terms. Non-finite predictions make it so; the host would put zeros in their place."""
+        self.last_batch = batch
+        step = self.step // self.batches.accumulation
+        return torch.stack(
+            [term.coefficient(step) * self._term(term, out, batch) for term in self.loss_functions]
+        ).sum()
+
+    def _term(self, term: LossTerm, out: Mapping[str, Tensor], batch: Any) -> Tensor:
+        name = term.target
+        if name not in batch:
+            raise ValueError(f"the loss needs {name!r}, which the data lack; they have: {', '.join(batch.keys())}")
+        target = batch[name].reshape(out[name].shape)
+        # in this order: references are those of the raw label
+        if name in self.elementrefs:
+            target = self.elementrefs[name].dereference(target, batch)
+        if name in self.normalizers:
+            target = self.normalizers[name].norm(target)
+        return term.value(out[name], target, batch, self.output_targets[name])

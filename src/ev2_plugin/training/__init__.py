@@ -1,0 +1,1 @@
+"""What training adds to a model: schedules, batch plans, Noisy Nodes, the search for non-finite values."""
