@@ -1,5 +1,6 @@
 """Configs from files, flags and overrides: as the host builds them, and found where the host does not look."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,7 @@ def test_a_users_config_includes_a_packaged_one(packaged: Path) -> None:
 
 def test_replaced_keys_of_includes_are_told(packaged: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(Path("mine.yml"), {"includes": ["oc20/base.yml"], "model": {"lmax": 6}})
+    caplog.set_level(logging.INFO)
     build("--config-yml", "mine.yml")
     assert "model.lmax" in caplog.text
 
