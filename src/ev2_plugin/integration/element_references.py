@@ -49,7 +49,7 @@ def from_elements(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _table(target: str, elements: Mapping[str, float]) -> Tensor:
+def _table(target: str, elements: Mapping[Any, Any]) -> Tensor:
     table = torch.full((len(chemical_symbols),), torch.nan, dtype=torch.float64)
     for symbol, value in elements.items():
         if symbol not in atomic_numbers:  # YAML reads a bare N or No as it is, but Y and NO may come as booleans

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -54,7 +55,10 @@ def first_non_finite_module(model: nn.Module, compute_loss: Callable[[], Tensor]
         handles.append(module.register_full_backward_hook(_watch(found, f"in the backward pass, {label}")))
     try:
         model.zero_grad()
-        loss = compute_loss()
+        with warnings.catch_warnings():
+            # modules that return dictionaries have no backward hook: those inside them do
+            warnings.filterwarnings("ignore", message="For backward hooks to be called")
+            loss = compute_loss()
         if not found and not torch.isfinite(loss).all():
             return "in the loss, of finite predictions: look at the labels of these samples"
         loss.backward()
