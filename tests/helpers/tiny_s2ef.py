@@ -53,7 +53,7 @@ HYDRA_MODEL = {
     },
     "heads": {"energy": {"module": "ev2_energy_head"}, "forces": {"module": "ev2_force_head"}},
 }
-_COSINE = {
+COSINE = {
     "scheduler": "LambdaLR",
     "scheduler_params": {
         "lambda_type": "cosine",
@@ -142,7 +142,7 @@ def config(dataset: dict[str, Any], model: dict[str, Any], trainer: str) -> dict
             "lr_initial": 0.0004,
             "optimizer": "AdamW",
             "optimizer_params": {"weight_decay": 0.001},
-            **(_PLATEAU if trainer == "ocp" else _COSINE),
+            **(_PLATEAU if trainer == "ocp" else COSINE),
             "max_epochs": 1,
             "clip_grad_norm": 100,
             "ema_decay": 0.999,

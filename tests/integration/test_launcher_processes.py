@@ -5,9 +5,12 @@ import pickle
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import lmdb
 import pytest
 import torch
+import yaml
 from fairchem.core.common import distutils
 from fairchem.core.common.flags import Flags
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -59,6 +62,43 @@ def steps(pattern: str = "checkpoints/*/checkpoint.pt") -> int:
 def test_two_ranks_train_together(arguments: list[str]) -> None:
     launcher.main([*arguments, "--num-gpus", "2", "--optim.num_workers=2"])
     assert steps() == tiny_s2ef.NUM_STRUCTURES // (2 * 2)  # two structures per rank and step
+
+
+def own_trainer(**optim: Any) -> None:
+    """Rewrite run.yml for the plugin's trainer: the four slabs make one step, from however many processes."""
+    content = yaml.safe_load(Path("run.yml").read_text())
+    content["trainer"] = "ev2"
+    for key in ("scheduler", "mode", "factor", "patience", "load_balancing"):
+        del content["optim"][key]
+    content["optim"] |= {"global_batch_size": 4, "max_epochs": 2, "scheduler": "Null", **optim}
+    tiny_s2ef.write_config(Path("run.yml"), content)
+
+
+def test_two_ranks_that_accumulate_equal_one_process(arguments: list[str]) -> None:
+    own_trainer(optimizer="SGD", optimizer_params={}, lr_initial=1e-4)  # AdamW would enlarge the last bit
+    launcher.main([*arguments, "--num-gpus", "2", "--optim.batch_size=1", "--timestamp-id", "two"])
+    launcher.main([*arguments, "--optim.batch_size=4", "--timestamp-id", "one"])
+    one, two = (torch.load(f"checkpoints/{run}/checkpoint.pt", weights_only=False) for run in ("one", "two"))
+    assert (one["step"], two["step"]) == (2, 4)  # batches
+    for name, value in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][name], value, rtol=0, atol=1e-6)
+    for mine, theirs in zip(one["ema"]["shadow_params"], two["ema"]["shadow_params"], strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6)
+
+
+def test_ranks_skip_a_step_together(arguments: list[str], tmp_path: Path) -> None:
+    own_trainer(global_batch_size=2, batch_size=1, max_epochs=1, **tiny_s2ef.COSINE)
+    environment = lmdb.open(str(tmp_path / "data" / "data.0000.lmdb"), subdir=False)
+    with environment.begin(write=True) as transaction:
+        data = pickle.loads(transaction.get(b"1"))
+        data.energy = float("nan")
+        transaction.put(b"1", pickle.dumps(data))
+    environment.close()
+    launcher.main([*arguments, "--num-gpus", "2", "--timestamp-id", "two"])
+    checkpoint = torch.load("checkpoints/two/checkpoint.pt", weights_only=False)
+    assert checkpoint["step"] == 2
+    assert checkpoint["scheduler"]["last_epoch"] == 1  # the other step was taken
+    assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())
 
 
 def test_a_rank_that_cannot_import_shows_the_real_error(
