@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import lmdb
+import numpy as np
 import pytest
 import torch
 
+from ev2_plugin.data.metadata import DatasetMetadata, write_metadata
 from ev2_plugin.integration.backbone import EquiformerV2
 from ev2_plugin.integration.preflight import check_checkpoint, check_datasets
 from helpers.tiny_s2ef import FLAT_MODEL, NUM_STRUCTURES, config, write_dataset
@@ -63,9 +65,71 @@ def test_the_list_form_of_older_files_is_left_to_the_host() -> None:
 
 def test_a_split_with_settings_of_its_own_inherits_none(tmp_path: Path) -> None:
     mixed = run_config(tmp_path / "data", "validate")
-    mixed["dataset"]["train"] = {"format": "ase_db", "src": "nowhere", "use_train_settings": True}
-    mixed["dataset"]["val"] = {"src": mixed["dataset"]["val"]["src"], "use_train_settings": False}
-    check_datasets(mixed)  # as an ase_db it would not open
+    lmdb_settings = {"src": mixed["dataset"]["val"]["src"], "use_train_settings": False}
+    train = write_dataset("ase_db", tmp_path / "ase")
+    mixed["dataset"] = {"train": train, "val": lmdb_settings}
+    check_datasets(mixed)
+    mixed["dataset"]["val"] = {"src": lmdb_settings["src"]}
+    with pytest.raises(ValueError, match="No valid ase data found"):
+        check_datasets(mixed)
+
+
+def test_every_split_is_opened_whatever_the_mode(tmp_path: Path) -> None:
+    wrong = run_config(tmp_path / "data", "validate")
+    wrong["dataset"]["relax"]["src"] = "nowhere"
+    with pytest.raises(FileNotFoundError, match=r"dataset\.relax\.src: nowhere does not exist"):
+        check_datasets(wrong)
+
+
+def test_folder_without_lmdbs(tmp_path: Path) -> None:
+    wrong = run_config(tmp_path / "data")
+    (tmp_path / "empty").mkdir()
+    wrong["dataset"]["val"]["src"] = str(tmp_path / "empty")
+    with pytest.raises(ValueError, match=r"dataset\.val \(.*empty\) is empty: the folder has no \*\.lmdb"):
+        check_datasets(wrong)
+
+
+def test_a_mapping_onto_a_key_that_exists(tmp_path: Path) -> None:
+    wrong = run_config(tmp_path / "data")
+    rewrite(tmp_path / "data", lambda sample: setattr(sample, "y", sample.energy))
+    wrong["dataset"]["train"]["key_mapping"] = {"y": "energy"}
+    with pytest.raises(
+        ValueError, match=r"dataset\.train\.key_mapping renames 'y' to 'energy', but sample 0 .* already"
+    ):
+        check_datasets(wrong)
+
+
+def test_balancing_needs_metadata(tmp_path: Path) -> None:
+    wrong = run_config(tmp_path / "data")
+    for name in ("test", "relax"):
+        del wrong["dataset"][name]
+    for on_error in (None, "raise"):
+        wrong["optim"]["load_balancing_on_error"] = on_error
+        with pytest.raises(ValueError, match=r"dataset\.train .* has no metadata\.npz.*`ev2 data prepare` writes it"):
+            check_datasets(wrong)
+    natoms = np.full(NUM_STRUCTURES, 8)
+    write_metadata(tmp_path / "data", DatasetMetadata(natoms=natoms, neighbors=12 * natoms))
+    check_datasets(wrong)
+    write_metadata(tmp_path / "data", DatasetMetadata(natoms=natoms[1:], neighbors=12 * natoms[1:]))
+    with pytest.raises(ValueError, match=r"dataset\.train \(.*\): Loaded metadata and dataset size mismatch"):
+        check_datasets(wrong)
+
+
+def test_every_output_needs_its_label(tmp_path: Path) -> None:
+    wrong = run_config(tmp_path / "data")
+    wrong["outputs"]["stress"] = {
+        "level": "system",
+        "decomposition": {"stress_isotropic": {"irrep_dim": 0}, "stress_anisotropic": {"irrep_dim": 2}},
+    }
+    with pytest.raises(ValueError, match="has no 'stress', 'stress_isotropic', 'stress_anisotropic'"):
+        check_datasets(wrong)
+
+
+def test_displacements_need_relaxed_positions(tmp_path: Path) -> None:
+    wrong = run_config(tmp_path / "data")
+    wrong["outputs"]["displacement"] = wrong["outputs"]["forces"]
+    with pytest.raises(ValueError, match=r"sample 0 of dataset\.train \(.*\) has no 'pos_relaxed'"):
+        check_datasets(wrong)
 
 
 def test_empty_dataset(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from fairchem.core.common.utils import save_experiment_log, setup_logging
 from submitit import AutoExecutor
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from ev2_plugin.integration.check.settings import check_settings
 from ev2_plugin.integration.host_classes import only_needed_imports
 from ev2_plugin.integration.preflight import check_datasets
 from ev2_plugin.integration.run_config import Config, build_run_config, expand_sweep
 from ev2_plugin.integration.runner import Runner, run_rank
-from ev2_plugin.training.batch_plan import check_global_batch_size, plan_batches
 
 _MODES_OF_TRAINED_MODELS = ("predict", "validate", "run-relaxations")
 
@@ -41,9 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("--num-gpus (ranks per node) and --num-nodes must be at least 1")
     config = build_run_config(args, overrides)
     _check_mode_and_checkpoint(config)
-    if config["mode"] == "train" and "batch_size" in config.get("optim", {}):
-        batches = plan_batches(config["optim"], config["world_size"])
-        check_global_batch_size(batches, config["optim"].get("global_batch_size"))
+    check_settings(config)
     # Here too, before anything is started: an error now is worth more than one in a queued job's log.
     with only_needed_imports(config):
         check_datasets(config)

@@ -3,77 +3,82 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from fairchem.core.common.registry import registry
 from fairchem.core.common.utils import match_state_dict
 from torch import nn
 
+from ev2_plugin.integration.check.settings import output_targets
+from ev2_plugin.integration.check.splits import configured_splits, first_sample, missing_sources, open_split
 from ev2_plugin.integration.position_labels import SOURCES_OF_LABELS
 from ev2_plugin.model.state_dict import DERIVED
 
-_SPLITS_OF_MODE = {
-    "train": ("train", "val"),
-    "validate": ("val",),
-    "predict": ("test",),
-    "run-relaxations": ("relax",),
-}
+_LABELLED_SPLITS = {"train": ("train", "val"), "validate": ("val",)}
 _SHOWN = 5
 
 
 def check_datasets(config: Mapping[str, Any]) -> None:
-    """Look into the datasets that a run of this mode reads: are there samples, and do they have their labels?
+    """Look into the datasets of a run: are there samples, and what training and balancing need of them?
+
+    All splits are opened, as the host does in every mode; labels are asked for where the mode reads them.
 
     Args:
         config: The run's config, as `build_run_config` returns it.
 
     Raises:
         FileNotFoundError: If a dataset's source does not exist (a warning if the run is submitted elsewhere).
-        ValueError: If a dataset is empty, or its first sample lacks a label that the loss asks for.
+        ValueError: If a dataset is empty, its first sample lacks a label that an output or the loss asks for or has a
+            name that `key_mapping` gives to another key, or batches cannot be balanced as asked.
     """
-    datasets = config.get("dataset")
-    if not isinstance(datasets, Mapping):
-        return  # the list form of older files, which the host converts by itself
-    labels = _labels(config) if config["mode"] in ("train", "validate") else []
-    for split in _SPLITS_OF_MODE[config["mode"]]:
-        settings = datasets.get(split)
-        if isinstance(settings, Mapping) and "src" in settings:
-            inherited = (datasets.get("train") or {}) if settings.get("use_train_settings", True) else {}
-            _check_dataset(f"dataset.{split}", {**inherited, **settings}, labels, bool(config.get("submit")))
+    for split, settings in configured_splits(config).items():
+        missing = missing_sources(settings)
+        if missing and config.get("submit"):
+            logging.warning(
+                f"dataset.{split}.src: {missing[0]} does not exist on this machine; the job may find it on its own"
+            )
+            continue
+        if missing:
+            raise FileNotFoundError(f"dataset.{split}.src: {missing[0]} does not exist")
+        dataset = open_split(split, settings)
+        _check_metadata(split, settings, dataset, config.get("optim") or {})
+        sample = first_sample(split, settings, dataset)
+        if split in _LABELLED_SPLITS.get(config["mode"], ()):
+            _check_labels(split, settings, sample, needed_labels(config))
 
 
-def _labels(config: Mapping[str, Any]) -> list[str]:
-    losses = config.get("loss_functions") or []
-    targets = (target for loss in losses for target in loss)
+def needed_labels(config: Mapping[str, Any]) -> list[str]:
+    """Keys that the samples must have for the outputs and losses of a config."""
+    losses = (target for loss in config.get("loss_functions") or [] for target in loss)
+    targets = dict.fromkeys([*output_targets(config), *losses])
     return [*(SOURCES_OF_LABELS.get(target, target) for target in targets), "fixed"]
 
 
-def _check_dataset(name: str, settings: Mapping[str, Any], labels: list[str], submitted: bool) -> None:
-    for source in _sources(settings["src"]):
-        if not source.exists() and submitted:
-            logging.warning(f"{name}.src: {source} does not exist on this machine; the job may find it on its own")
-            return
-        if not source.exists():
-            raise FileNotFoundError(f"{name}.src: {source} does not exist")
-    dataset = registry.get_dataset_class(settings.get("format", "lmdb"))(dict(settings))
-    if not len(dataset):
-        raise ValueError(f"{name} ({settings['src']}) is empty: it has no samples")
-    sample = dataset[0]
+def _check_labels(split: str, settings: Mapping[str, Any], sample: Any, labels: list[str]) -> None:
     missing = [label for label in labels if label not in sample]
     if missing:
         raise ValueError(
-            f"sample 0 of {name} ({settings['src']}) has no {', '.join(map(repr, missing))}, which training needs; it "
-            f"has: {', '.join(sorted(sample.keys()))}. If a label has another name, say so under {name}.key_mapping"
+            f"sample 0 of dataset.{split} ({settings['src']}) has no {', '.join(map(repr, missing))}, which training "
+            f"needs; it has: {', '.join(sorted(sample.keys()))}. If a label has another name, say so under "
+            f"dataset.{split}.key_mapping"
         )
 
 
-def _sources(source: str | list[str]) -> Iterator[Path]:
-    for one in [source] if isinstance(source, str) else source:
-        if not any(wildcard in one for wildcard in "*?["):
-            yield Path(one)
+def _check_metadata(split: str, settings: Mapping[str, Any], dataset: Any, optim: Mapping[str, Any]) -> None:
+    """Without metadata the host stops, on one process too, unless told to go on."""
+    if optim.get("load_balancing") is None or optim.get("load_balancing_on_error") not in (None, "raise"):
+        return
+    try:
+        present = dataset.metadata_hasattr("natoms")
+    except AssertionError as error:
+        raise ValueError(f"dataset.{split} ({settings['src']}): {error}") from error
+    if not present:
+        raise ValueError(
+            f"dataset.{split} ({settings['src']}) has no metadata.npz, from which optim.load_balancing takes the sizes "
+            "of structures: `ev2 data prepare` writes it; or set optim.load_balancing_on_error: warn_and_no_balance"
+        )
 
 
 def check_checkpoint(model: nn.Module, path: str | Path) -> None:
