@@ -163,12 +163,19 @@ def test_without_clipping_or_averaging(dataset: dict[str, Any], tmp_path: Path) 
 
 
 def test_a_checkpoint_of_training_serves_without_training_data(dataset: dict[str, Any], tmp_path: Path) -> None:
-    trained = make_trainer(config(dataset), tmp_path)
-    trained.train(disable_eval_tqdm=True)
     settings = config(dataset)
-    settings["dataset"] = {"test": {**dataset, "use_train_settings": False}}
+    fit = {"targets": {"energy": {}, "forces": {"mean": 0.0}}, "batch_size": 2}
+    settings["dataset"]["train"]["transforms"] = {"normalizer": {"fit": fit}}
+    trained = make_trainer(settings, tmp_path)
+    trained.train(disable_eval_tqdm=True)
+    settings["dataset"] = {
+        "train": {key: value for key, value in settings["dataset"]["train"].items() if key != "src"},
+        "test": dataset,
+    }
     trainer = make_trainer(settings, tmp_path / "predict")
     trainer.load_checkpoint(str(tmp_path / "checkpoints" / "test" / "checkpoint.pt"))
+    for target, normalizer in trained.normalizers.items():
+        torch.testing.assert_close(trainer.normalizers[target].mean.double(), normalizer.mean.double())
     predicted = trainer.predict(trainer.test_loader, disable_tqdm=True)
     assert len(predicted["energy"]) == tiny_s2ef.NUM_STRUCTURES
 

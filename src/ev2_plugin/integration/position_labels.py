@@ -87,12 +87,15 @@ class PositionLabels:
 
 
 def _read_noisy_nodes(settings: Mapping[str, Any]) -> NoisyNodes:
-    for name, value in settings.items():
-        wanted = (bool, "true or false") if name == "interpolate" else ((int, float), "a number")
-        if not isinstance(value, wanted[0]) or (isinstance(value, bool) and name != "interpolate"):
-            raise ValueError(f"task.noisy_nodes.{name} must be {wanted[1]}, got {value!r}")
+    numbers = {name: value for name, value in settings.items() if name != "interpolate"}
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"task.noisy_nodes.{name} must be a number, got {value!r}")
+    interpolate = settings.get("interpolate", False)
+    if not isinstance(interpolate, bool):
+        raise ValueError(f"task.noisy_nodes.interpolate must be true or false, got {interpolate!r}")
     try:
-        return NoisyNodes(**{k: v if isinstance(v, bool) else float(v) for k, v in settings.items()})
+        return NoisyNodes(**{name: float(value) for name, value in numbers.items()}, interpolate=interpolate)
     except TypeError as error:  # a key that is missing or unknown; the message names it
         raise ValueError(f"task.noisy_nodes: {error}") from error
 

@@ -55,16 +55,22 @@ class Trainer(OptimizerSteps):
         super().load(inference_only)
 
     def load_references_and_normalizers(self) -> None:
-        """References may be given by element symbol; those without meaning are never used."""
-        transforms = self.config["dataset"].get("transforms") or {}
-        given = transforms.get("element_references")
-        if given is not None:
-            transforms["element_references"] = from_elements(given)
+        """References may be given by element symbol; those without meaning are never used.
+
+        What is to be fitted comes from the checkpoint where there is no training set.
+        """
+        given = self.config["dataset"]
+        transforms = dict(given.get("transforms") or {})
+        if "element_references" in transforms:
+            transforms["element_references"] = from_elements(transforms["element_references"])
+        if self.train_dataset is None:
+            for name in {"element_references", "normalizer"} & set(transforms):
+                transforms[name] = {target: one for target, one in transforms[name].items() if target != "fit"}
+        self.config["dataset"] = {**given, "transforms": transforms}
         try:
             super().load_references_and_normalizers()
         finally:
-            if given is not None:
-                transforms["element_references"] = given
+            self.config["dataset"] = given
         self.elementrefs: dict[str, LinearReferences] = only_fitted(self.elementrefs)
 
     def load_loss(self) -> None:
