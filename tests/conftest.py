@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -20,6 +22,18 @@ torch.set_num_threads(1)
 def _seed() -> None:
     """Every test starts from the same random numbers."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def restored_process_state() -> Iterator[None]:
+    """Give the host's marks in the environment and in the root logger back after a run in this process."""
+    environment, root_logger = dict(os.environ), logging.getLogger()
+    handlers, level = list(root_logger.handlers), root_logger.level
+    yield
+    os.environ.clear()
+    os.environ.update(environment)
+    root_logger.handlers[:] = handlers
+    root_logger.setLevel(level)
 
 
 @pytest.fixture(params=[torch.float32, torch.float64], ids=["float32", "float64"])

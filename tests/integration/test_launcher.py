@@ -1,9 +1,6 @@
 """`ev2 fairchem` in one process: every mode, on every format, with the host's trainers."""
 
-import logging
-import os
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,16 +27,7 @@ CASES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def restored_process_state() -> Iterator[None]:
-    """Give the host's marks in the environment and in the root logger back after each run."""
-    environment, root_logger = dict(os.environ), logging.getLogger()
-    handlers, level = list(root_logger.handlers), root_logger.level
-    yield
-    os.environ.clear()
-    os.environ.update(environment)
-    root_logger.handlers[:] = handlers
-    root_logger.setLevel(level)
+pytestmark = pytest.mark.usefixtures("restored_process_state")
 
 
 @dataclass(frozen=True)
