@@ -87,6 +87,17 @@ def test_train_validate_predict_relax_resume(case: str, tmp_path: Path) -> None:
     assert load(resumed / "checkpoint.pt")["step"] == 2 * STEPS_PER_EPOCH
 
 
+def test_trained_models_serve_without_the_training_data(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "flat-own-trainer")
+    trained = run.start("train", "train")
+    arguments = ["--checkpoint", str(trained / "checkpoint.pt"), "--dataset.train.src=gone"]
+    run.start("validate", "validate", *arguments)
+    run.start("predict", "predict", *arguments)
+    run.start("run-relaxations", "relax", *arguments)
+    with pytest.raises(FileNotFoundError, match="dataset.train.src: gone does not exist"):
+        run.start("train", "again", "--dataset.train.src=gone")
+
+
 def test_a_second_run_starts_afresh_and_a_named_one_resumes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = make_run(tmp_path, "flat-lmdb")
     first = run.start("train", "same")

@@ -14,8 +14,9 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ev2_plugin.integration.check.settings import check_settings
 from ev2_plugin.integration.host_classes import only_needed_imports
+from ev2_plugin.integration.known_keys import names_our_trainer
 from ev2_plugin.integration.preflight import check_datasets
-from ev2_plugin.integration.run_config import Config, build_run_config, expand_sweep
+from ev2_plugin.integration.run_config import Config, build_run_config, expand_sweep, without_unread_datasets
 from ev2_plugin.integration.runner import Runner, run_rank
 
 _MODES_OF_TRAINED_MODELS = ("predict", "validate", "run-relaxations")
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     config = build_run_config(args, overrides)
     _check_mode_and_checkpoint(config)
     check_settings(config)
+    if names_our_trainer(config):
+        config = without_unread_datasets(config)
     # Here too, before anything is started: an error now is worth more than one in a queued job's log.
     with only_needed_imports(config):
         check_datasets(config)

@@ -77,6 +77,26 @@ def build_run_config(args: argparse.Namespace, overrides: Sequence[str]) -> Conf
     return config
 
 
+def without_unread_datasets(config: Config) -> Config:
+    """Leave out the sources of splits that a mode does not read: who relaxes need not have the training data.
+
+    What the other splits inherit from `dataset.train` stays. The host opens every split in every mode.
+
+    Args:
+        config: Of a run with the plugin's trainer, which does without a training set.
+    """
+    read = {"validate": "val", "predict": "test", "run-relaxations": "relax"}.get(config["mode"])
+    if read is None:
+        return config
+    datasets = {
+        split: settings if split == read else {key: value for key, value in (settings or {}).items() if key != "src"}
+        for split, settings in config["dataset"].items()
+    }
+    if read != "relax":
+        datasets.pop("relax", None)  # the host opens it whatever it says
+    return {**config, "dataset": datasets}
+
+
 def new_timestamp_id(identifier: str) -> str:
     """Return a name for a run's folders that no other run has: time, identifier, four random digits."""
     now = datetime.datetime.now().strftime("%Y-%m-%d-%H-%M-%S")
