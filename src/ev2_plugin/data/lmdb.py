@@ -51,11 +51,12 @@ def write_lmdb(path: Path, structures: Iterable[Data]) -> int:
     return count
 
 
-def read_lmdb(path: Path) -> Iterator[Data]:
-    """Read the data objects of an LMDB in the order of their keys.
+def read_lmdb(path: Path, indices: Iterable[int] | None = None) -> Iterator[Data]:
+    """Read the data objects of an LMDB.
 
     Args:
         path: A file written by `write_lmdb` or published in the same layout.
+        indices: Which to read, in this order; all in the order of their keys if None.
 
     Yields:
         One data object after the other.
@@ -65,13 +66,23 @@ def read_lmdb(path: Path) -> Iterator[Data]:
         ValueError: If the file is truncated, is no LMDB, or lacks a key it counts.
     """
     with _open_readonly(path) as env, env.begin() as transaction:
-        stored_length = transaction.get(LENGTH_KEY)
-        length = env.stat()["entries"] if stored_length is None else pickle.loads(stored_length)
-        for index in range(length):
+        length = _length(env, transaction)
+        for index in range(length) if indices is None else indices:
             value = transaction.get(str(index).encode("ascii"))
             if value is None:
                 raise ValueError(f"{path}: entry {index} of {length} is missing")
             yield pickle.loads(value)
+
+
+def count_lmdb(path: Path) -> int:
+    """Count the data objects of an LMDB; errors as in `read_lmdb`."""
+    with _open_readonly(path) as env, env.begin() as transaction:
+        return _length(env, transaction)
+
+
+def _length(env: lmdb.Environment, transaction: lmdb.Transaction) -> int:
+    stored_length = transaction.get(LENGTH_KEY)
+    return env.stat()["entries"] if stored_length is None else pickle.loads(stored_length)
 
 
 def check_data(data: Data, index: int) -> tuple[Any, Any]:

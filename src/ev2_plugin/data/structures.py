@@ -87,7 +87,8 @@ def structure_to_data(
     """Turn a structure and its labels into one data object (the table above).
 
     Args:
-        atoms: Structure with a three-dimensional cell; its tags are kept, its `FixAtoms` become `fixed`.
+        atoms: Structure; its tags are kept, its `FixAtoms` become `fixed`. Cell vectors that are missing in directions
+            that are not periodic become unit vectors, as where the host reads structures itself.
         sid: Number of the system, equal for all frames of one trajectory.
         fid: Number of the frame within its system.
         energy: Label [eV], total or referenced, as the dataset defines it.
@@ -99,11 +100,12 @@ def structure_to_data(
     Raises:
         ValueError: If the cell has no volume, a number is not finite, or `forces` has another shape.
     """
-    if abs(atoms.cell.volume) < 1e-6:
+    cell = atoms.cell.complete() if not (atoms.pbc & ~atoms.cell.any(axis=1)).any() else atoms.cell
+    if abs(cell.volume) < 1e-6:
         raise ValueError(f"system {sid}: the cell has no volume: {atoms.cell.tolist()}")
     data = Data(
         pos=_finite_float(atoms.positions, f"positions of system {sid}"),
-        cell=_finite_float(atoms.cell.array, f"cell of system {sid}").view(1, 3, 3),
+        cell=_finite_float(cell.array, f"cell of system {sid}").view(1, 3, 3),
         pbc=torch.tensor(atoms.pbc, dtype=torch.bool).view(1, 3),
         atomic_numbers=torch.tensor(atoms.numbers, dtype=torch.long),
         natoms=len(atoms),

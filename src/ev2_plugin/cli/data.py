@@ -1,0 +1,173 @@
+"""`ev2 data prepare` and `ev2 data inspect`: from what users have to what the host reads, and a look into it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from ev2_plugin.data.dataset_report import Expectation
+    from ev2_plugin.data.recipe import Recipe
+
+data = typer.Typer(name="data", help="Prepare datasets for training, and look into them.", no_args_is_help=True)
+
+
+@data.command()
+def prepare(
+    sources: Annotated[list[Path], typer.Argument(help="Files or folders: what ASE reads, raw OC20 or QM9.")],
+    out: Annotated[Path, typer.Option(help="Folder to make; it appears when it is complete.")],
+    task: Annotated[str, typer.Option(help="s2ef: every frame; is2re: first and last of each system; qm9.")] = "s2ef",
+    layout: Annotated[str, typer.Option(help="oc20 or oc22 (LMDB), or aselmdb (ASE database).")] = "oc20",
+    recipe: Annotated[str | None, typer.Option(help="Run to prepare for, like oc20/s2ef_2M_83M.yml.")] = None,
+    split: Annotated[str | None, typer.Option(help="Shares of training, validation, test: 0.8,0.1,0.1.")] = None,
+    val: Annotated[
+        list[Path] | None, typer.Option(help="Validation source; all SOURCES are then for training.")
+    ] = None,
+    test: Annotated[list[Path] | None, typer.Option(help="Test source; all SOURCES are then for training.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
+    references: Annotated[
+        str | None, typer.Option(help="Element references: fit or none; default fit, none for raw OC20 and QM9.")
+    ] = None,
+    tags: Annotated[
+        str, typer.Option(help="file, or constraints: tags from fixed atoms whatever the file says.")
+    ] = "file",
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    download: Annotated[bool, typer.Option(help="Let torch_geometric fetch QM9 into SOURCE first.")] = False,
+) -> None:
+    """Turn files of structures and labels into a dataset with a run file; a call that was killed goes on."""
+    from ev2_plugin.data.prepare import Preparation
+    from ev2_plugin.data.prepare import prepare as prepare_dataset
+    from ev2_plugin.data.qm9 import download_qm9
+    from ev2_plugin.data.recipe import DEFAULTS
+    from ev2_plugin.data.splitting import parse_fractions
+
+    with _one_sentence_errors():
+        _choose("--references", references, ("fit", "none", None))
+        _choose("--tags", tags, ("file", "constraints"))
+        if (task, layout) not in DEFAULTS:
+            known = "; ".join(f"--task {task} --layout {layout}" for task, layout in DEFAULTS)
+            raise ValueError(f"--task {task} --layout {layout} is no dataset that the host reads; there are: {known}")
+        wanted = Preparation(
+            out=out,
+            sources=tuple(sources),
+            recipe=_load_recipe(recipe or DEFAULTS[task, layout]),
+            val=tuple(val or ()),
+            test=tuple(test or ()),
+            shares=None if split is None else parse_fractions(split),
+            seed=seed,
+            task=task,
+            layout=layout,
+            fit_references=None if references is None else references == "fit",
+            tags_from_constraints=tags == "constraints",
+            workers=workers,
+        )
+        if download:
+            download_qm9(sources[0])
+        with _progress() as follow:
+            outcome = prepare_dataset(wanted, follow)
+    from ev2_plugin.data.tables import outcome_lines, outcome_table
+
+    console = Console()
+    console.print(outcome_table(outcome))
+    for line in [*outcome_lines(outcome), f"start with: {outcome.command}"]:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+@data.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="LMDB or ASE database, or a folder of one split's files.")],
+    recipe: Annotated[
+        str | None, typer.Option(help="Run file to compare with: cutoff, normaliser, references.")
+    ] = None,
+    normalizer: Annotated[
+        str | None, typer.Option(help="Mean and standard deviation [eV] to compare with: -0.7,2.9.")
+    ] = None,
+) -> None:
+    """Look at every structure of a dataset; exit status 1 if something in it would break training."""
+    from ev2_plugin.data.inspection import inspect_dataset
+    from ev2_plugin.data.tables import inspection_table
+
+    with _one_sentence_errors():
+        expected = _expectation(recipe, normalizer)
+        with _progress() as follow:
+            found = inspect_dataset(path, expected, follow)
+    console = Console()
+    console.print(inspection_table(found))
+    for finding in sorted(found.findings, key=lambda finding: not finding.fatal):
+        console.print(
+            f"{'error' if finding.fatal else 'warning'}: {finding.text}", soft_wrap=True, highlight=False, markup=False
+        )
+    if not found.is_fit:
+        raise typer.Exit(1)
+    console.print("nothing here would break training")
+
+
+def _expectation(recipe: str | None, normalizer: str | None) -> Expectation:
+    from ev2_plugin.data.dataset_report import Expectation
+
+    mean_and_std = None if normalizer is None else _two_numbers(normalizer)
+    if recipe is None:
+        return Expectation(normalizer=mean_and_std)
+    loaded = _load_recipe(recipe)
+    return loaded.expectation() if mean_and_std is None else replace(loaded.expectation(), normalizer=mean_and_std)
+
+
+def _two_numbers(text: str) -> tuple[float, float]:
+    try:
+        mean, std = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--normalizer {text}: needs mean and standard deviation, like -0.7554,2.8873") from None
+    return mean, std
+
+
+def _load_recipe(name: str) -> Recipe:
+    from ev2_plugin.data.recipe import Recipe
+    from ev2_plugin.integration.run_config import find_config, load_config
+
+    found = find_config(Path(name))
+    config, _ = load_config(found)
+    return Recipe(str(found.resolve()) if found == Path(name) else name, config)  # run files lie elsewhere
+
+
+def _choose(option: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{option} {value}: choose one of {', '.join(filter(None, allowed))}")
+
+
+@contextmanager
+def _one_sentence_errors() -> Iterator[None]:
+    """Print what is wrong with input, without a traceback, and end with status 1."""
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar per stage with amount and time left; the stage `read` counts bytes, others structures."""
+    columns = (
+        TextColumn("{task.description:8}"),
+        BarColumn(),
+        TextColumn("{task.fields[amount]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bars: dict[str, TaskID] = {}
+
+        def follow(stage: str, done: int, total: int) -> None:
+            if stage not in bars:
+                bars[stage] = progress.add_task(stage, amount="")
+            amount = f"{decimal(done)} of {decimal(total)}" if stage == "read" else f"{done} of {total} structures"
+            progress.update(bars[stage], completed=done, total=total, amount=amount)
+
+        yield follow

@@ -1,0 +1,99 @@
+"""Samples of a dataset in any layout that the host reads, as they are stored: nothing is checked or mended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.constraints import FixAtoms
+from torch_geometric.data import Data
+
+from ev2_plugin.data.inventory import DATABASE_SUFFIXES, database_ids, open_database
+from ev2_plugin.data.lmdb import count_lmdb, read_lmdb
+
+
+def dataset_files(path: Path) -> list[Path]:
+    """List the files of a dataset in the host's order.
+
+    Args:
+        path: One file, or a folder of .lmdb files or of ASE databases.
+
+    Raises:
+        FileNotFoundError: If it does not exist.
+        ValueError: If it is a folder without such files.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path} does not exist")
+    for suffixes in ((".lmdb",), DATABASE_SUFFIXES):
+        found = sorted(file for file in path.iterdir() if file.suffix in suffixes and not file.name.startswith("."))
+        if found:
+            return found
+    inside = sorted(folder.name for folder in path.iterdir() if folder.is_dir())
+    advice = f"; inspect one of its folders: {', '.join(inside)}" if inside else ""
+    raise ValueError(f"{path} holds no .lmdb, .aselmdb or .db files{advice}")
+
+
+def count_samples(files: list[Path]) -> int:
+    """Count the samples of a dataset's files."""
+    return sum(len(database_ids(file)) if file.suffix in DATABASE_SUFFIXES else count_lmdb(file) for file in files)
+
+
+def read_samples(files: list[Path]) -> Iterator[tuple[str, Data]]:
+    """Read all samples.
+
+    Args:
+        files: As `dataset_files` lists them.
+
+    Yields:
+        The name of each sample (file and place) and its data object; objects of older torch_geometric releases are
+        turned into objects of this one, as the host does.
+
+    Raises:
+        ValueError: If a file is truncated or no database.
+    """
+    for file in files:
+        if file.suffix in DATABASE_SUFFIXES:
+            with open_database(file) as database:
+                for row_id in database_ids(file):
+                    yield f"{file}, row {row_id}", _from_row(database.get(id=row_id))
+        else:
+            for index, data in enumerate(read_lmdb(file)):
+                yield f"{file}, entry {index}", _present(data)
+
+
+def _present(data: Data) -> Data:
+    stored = data.__dict__ if "_store" not in data.__dict__ else data.to_dict()
+    return Data(**{key: value for key, value in stored.items() if value is not None})
+
+
+def _from_row(row: Any) -> Data:
+    """What the host's `ase_db` dataset makes of a row, labels under the trainers' names."""
+    atoms: Atoms = row.toatoms()
+    fixed = np.zeros(len(atoms))
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixAtoms):
+            fixed[constraint.index] = 1
+    stored = row.data if isinstance(row.data, dict) else {}
+    data = Data(
+        pos=torch.tensor(atoms.positions),
+        cell=torch.tensor(atoms.cell.complete().array).view(1, 3, 3),
+        pbc=torch.tensor(atoms.pbc),
+        atomic_numbers=torch.tensor(atoms.numbers),
+        natoms=len(atoms),
+        tags=torch.tensor(atoms.get_tags()),
+        fixed=torch.tensor(fixed),
+        sid=stored.get("sid", row.id),
+        fid=stored.get("fid", 0),
+    )
+    results = {} if atoms.calc is None else atoms.calc.results
+    if "energy" in results:
+        data.energy = float(results["energy"])
+    if "forces" in results:
+        data.forces = torch.tensor(results["forces"])
+    return data
