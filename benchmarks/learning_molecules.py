@@ -1,0 +1,68 @@
+"""Small molecules in the layout of QM9, with an energy that depends on their geometry.
+
+`U0` is EMT's energy on top of QM9's reference energies of the atoms, which recipes for QM9 subtract. It has no meaning
+for chemistry, but like the real one it depends on where all the atoms are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from ase import Atoms
+from ase.build import molecule
+from ase.calculators.emt import EMT
+from ase.collections import g2
+
+from ev2_plugin.data.lmdb import write_lmdb
+from ev2_plugin.data.metadata import compute_metadata, write_metadata
+from ev2_plugin.data.structures import structure_to_data
+
+CUTOFF = 5.0  # Å, as the recipes
+STRETCHES = (1.0, 1.06)
+"""Factors on all positions: the same atoms with other energies, far more than the noise of training apart."""
+ELEMENTS = set("HCNO")
+
+
+def molecules(count: int) -> list[Atoms]:
+    """The first `count` molecules of ASE's G2 set that have at least three atoms, all of EMT's light elements."""
+    found = (molecule(name, vacuum=CUTOFF) for name in g2.names)
+    chosen = [atoms for atoms in found if len(atoms) >= 3 and set(atoms.symbols) <= ELEMENTS]
+    if len(chosen) < count:
+        raise ValueError(f"{count} molecules wanted, the set has {len(chosen)}")
+    return chosen[:count]
+
+
+def emt_energy(atoms: Atoms) -> float:
+    """EMT's energy [eV]."""
+    probe = atoms.copy()
+    probe.calc = EMT()
+    return probe.get_potential_energy()
+
+
+def write_molecules(folder: Path, count: int, references: Mapping[str, float]) -> tuple[Path, torch.Tensor]:
+    """Write molecules, each as it is and stretched, to an LMDB with `U0` [eV].
+
+    Args:
+        folder: For the LMDB and its metadata.
+        count: Molecules.
+        references: Energy of each free atom [eV], which `U0` includes.
+
+    Returns:
+        The LMDB, and the EMT energies [eV] of shape [molecules, stretches].
+    """
+    structures, energies = [], []
+    for atoms in molecules(count):
+        at_rest = sum(references[symbol] for symbol in atoms.symbols)
+        for stretch in STRETCHES:
+            atoms_here = atoms.copy()
+            atoms_here.positions *= stretch
+            energies.append(emt_energy(atoms_here))
+            data = structure_to_data(atoms_here, sid=len(structures))
+            data.U0 = at_rest + energies[-1]
+            structures.append(data)
+    path = folder / "data.lmdb"
+    write_lmdb(path, structures)
+    write_metadata(folder, compute_metadata(structures, CUTOFF, max_neighbors=500))
+    return path, torch.tensor(energies).view(count, len(STRETCHES))
