@@ -1,7 +1,7 @@
 """Runs that cannot go well are refused before they start, and say why."""
 
-import pickle
-from collections.abc import Callable
+import gc
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,12 @@ import torch
 from ev2_plugin.data.metadata import DatasetMetadata, write_metadata
 from ev2_plugin.integration.backbone import EquiformerV2
 from ev2_plugin.integration.preflight import check_checkpoint, check_datasets
+from helpers.rewriting import rewrite
 from helpers.tiny_s2ef import FLAT_MODEL, NUM_STRUCTURES, config, write_dataset
 
 
 def run_config(folder: Path, mode: str = "train") -> dict[str, Any]:
     return {**config(write_dataset("lmdb", folder), FLAT_MODEL, "ocp"), "mode": mode}
-
-
-def rewrite(folder: Path, edit: Callable[[Any], None]) -> None:
-    with (
-        lmdb.open(str(folder / "data.0000.lmdb"), subdir=False, map_size=2**24) as environment,
-        environment.begin(write=True) as transaction,
-    ):
-        for index in range(NUM_STRUCTURES):
-            sample = pickle.loads(transaction.get(str(index).encode()))
-            edit(sample)
-            transaction.put(str(index).encode(), pickle.dumps(sample))
 
 
 @pytest.mark.parametrize("mode", ["train", "validate", "predict", "run-relaxations"])
@@ -110,9 +100,18 @@ def test_balancing_needs_metadata(tmp_path: Path) -> None:
     natoms = np.full(NUM_STRUCTURES, 8)
     write_metadata(tmp_path / "data", DatasetMetadata(natoms=natoms, neighbors=12 * natoms))
     check_datasets(wrong)
-    write_metadata(tmp_path / "data", DatasetMetadata(natoms=natoms[1:], neighbors=12 * natoms[1:]))
+
+
+def test_metadata_of_other_structures(tmp_path: Path) -> None:
+    wrong = run_config(tmp_path / "data")
+    wrong["optim"]["load_balancing_on_error"] = "raise"
+    natoms = np.full(NUM_STRUCTURES + 1, 8)
+    write_metadata(tmp_path / "data", DatasetMetadata(natoms=natoms, neighbors=12 * natoms))
     with pytest.raises(ValueError, match=r"dataset\.train \(.*\): Loaded metadata and dataset size mismatch"):
         check_datasets(wrong)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # the host leaves the file open
+        gc.collect()
 
 
 def test_every_output_needs_its_label(tmp_path: Path) -> None:

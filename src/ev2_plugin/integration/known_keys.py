@@ -21,7 +21,7 @@ Tree = Mapping[str, Any]
 ANY = "*"
 """A name that the file chooses: an output, an element, a head."""
 
-_CONVERTING_TRAINERS = ("equiformerv2_forces", "equiformerv2_energy")  # they turn epochs of a schedule into steps
+CONVERTING_TRAINERS = ("equiformerv2_forces", "equiformerv2_energy")  # they turn epochs of a schedule into steps
 
 
 def _names(*names: str) -> dict[str, Tree]:
@@ -126,22 +126,26 @@ def _split(split: str, datasets: Mapping[str, Any], ours: bool) -> Tree:
 
 
 def _optim(optim: Mapping[str, Any], trainer: object, ours: bool) -> Tree:
-    name = optim.get("scheduler")
-    params = optim.get("scheduler_params") or {}
-    scheduler = _arguments(torch.optim.lr_scheduler, name) if name else _WARMUP_BY_STEPS
-    if (ours or trainer in _CONVERTING_TRAINERS) and params.get("lambda_type") == "cosine":
-        scheduler, below = {}, _COSINE
-    elif trainer in _CONVERTING_TRAINERS:
-        scheduler, below = {}, _MULTISTEP if params.get("lambda_type") == "multistep" else scheduler
-    else:
-        below = scheduler if ours else None  # the host's plain trainers look for them in `optim` alone
+    beside, below = _schedule(optim, trainer, ours)
     return {
         **_OPTIM,
         **(OUR_OPTIM if ours else {}),
-        **scheduler,
+        **beside,
         **({"scheduler_params": below} if below is not None else {}),
         "optimizer_params": _arguments(torch.optim, optim.get("optimizer", "AdamW")),
     }
+
+
+def _schedule(optim: Mapping[str, Any], trainer: object, ours: bool) -> tuple[Tree, Tree | None]:
+    """Keys of the schedule in `optim` itself and in `scheduler_params`, None if nobody looks there."""
+    name, kind = optim.get("scheduler"), (optim.get("scheduler_params") or {}).get("lambda_type")
+    arguments = _arguments(torch.optim.lr_scheduler, name) if name else _WARMUP_BY_STEPS
+    converts = trainer in CONVERTING_TRAINERS
+    if kind == "cosine" and (ours or converts):
+        return {}, _COSINE
+    if converts:
+        return {}, _MULTISTEP if kind == "multistep" else arguments
+    return arguments, arguments if ours else None
 
 
 def _arguments(module: Any, class_name: str) -> Tree:

@@ -10,8 +10,8 @@ from fairchem.core.modules import evaluator
 from fairchem.core.modules.evaluator import Evaluator
 
 from ev2_plugin.integration.check.keys import key_problems
+from ev2_plugin.integration.check.optim import check_optim
 from ev2_plugin.integration.known_keys import names_our_trainer
-from ev2_plugin.training.batch_plan import BatchPlan, check_global_batch_size, plan_batches
 
 _TASK_OF_TRAINER = {
     **dict.fromkeys(("forces", "equiformerv2_forces"), "s2ef"),
@@ -38,26 +38,11 @@ def check_settings(config: Mapping[str, Any]) -> None:
         raise ValueError(f"nothing reads {'; '.join(unknown)}")
     if unknown:
         logging.warning(f"nothing reads {'; '.join(unknown)}")
-    optim = config.get("optim") or {}
-    if optim.get("load_balancing") not in (None, False, "atoms"):
-        raise ValueError(f"optim.load_balancing must be atoms or false, got {optim['load_balancing']!r}")
     if config["mode"] == "train":
-        check_global_batch_size(planned_batches(config), optim.get("global_batch_size"))
+        check_optim(config)
     if config["mode"] in ("train", "validate"):
         _check_targets(config)
         _check_metrics(config)
-
-
-def planned_batches(config: Mapping[str, Any]) -> BatchPlan:
-    """How the processes of a run make a step; the host's trainers take one batch of each.
-
-    Raises:
-        ValueError: If a size is no positive integer.
-    """
-    optim = config["optim"]
-    if names_our_trainer(config):
-        return plan_batches(optim, config["world_size"])
-    return plan_batches({"batch_size": optim.get("batch_size", 1)}, config["world_size"])
 
 
 def output_targets(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
