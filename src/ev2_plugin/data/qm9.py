@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from torch_geometric.data import Data
-from torch_geometric.datasets.qm9 import atomrefs, conversion
+from torch_geometric.datasets.qm9 import HAR2EV, KCALMOL2EV, atomrefs
 
 from ev2_plugin.data.inventory import Chunk, SourceFile, pack
 from ev2_plugin.data.structures import structure_to_data
@@ -42,6 +42,12 @@ TARGETS = (
 
 UNCHARACTERIZED = ("uncharacterized.txt", "3195404")
 """The list of molecules that the publication could not confirm; the second is figshare's name of it."""
+
+_HARTREE = ("homo", "lumo", "gap", "zpve", "U0", "U", "H", "G")
+_KCAL_PER_MOL = ("U0_atom", "U_atom", "H_atom", "G_atom")
+_TO_EV = np.array(  # torch_geometric's own array of these is float32
+    [HAR2EV if target in _HARTREE else KCALMOL2EV if target in _KCAL_PER_MOL else 1.0 for target in TARGETS]
+)
 
 _ATOMS = (1, 6, 7, 8, 9)
 _ENERGIES = ("U0", "U", "H", "G")
@@ -165,7 +171,7 @@ def _read_sdf(structures: Path, table: Path, unconfirmed: Path) -> Iterator[tupl
                 raise ValueError(f"{structures} has {index} molecules and {table} more rows")
             if index not in skip:
                 values = _numbers(row[1:], name)
-                yield _molecule(atoms, index, np.array([*values[3:], *values[:3]]) * conversion.double().numpy(), name)
+                yield _molecule(atoms, index, np.array([*values[3:], *values[:3]]) * _TO_EV, name)
         if next(molecules, None) is not None:
             raise ValueError(f"{structures} has more molecules than {table} rows")
 
@@ -217,7 +223,7 @@ def _read_lines(lines: list[str], name: str, skip: set[int]) -> Iterator[tuple[D
     if index in skip:
         return
     rotational, rest = np.split(_numbers(properties[2:], name), [3])
-    values = np.array([*rest, *np.zeros(4), *rotational]) * conversion.double().numpy()
+    values = np.array([*rest, *np.zeros(4), *rotational]) * _TO_EV
     for energy in _ENERGIES:  # this form does not list the atomisation energies
         references = dict(zip(_ATOMS, atomrefs[TARGETS.index(energy)], strict=True))
         of_atoms = sum(references[number] for number in structure.numbers)
