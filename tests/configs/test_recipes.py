@@ -96,6 +96,7 @@ RECIPES = {
     "oc20/s2ef_2M_83M_20_epochs": replace(LONG, epochs=20),
     "oc20/s2ef_2M_83M_30_epochs": LONG,
     "oc20/s2ef_all_153M": replace(LARGE, batch=256, coefficients=(2, 100), gpus_times_batch=(64, 4)),
+    "oc20/s2ef_all_md_31M_energy_2": replace(SMALL, coefficients=(2, 100)),
     "oc20/s2ef_all_md_153M_energy_2": replace(LARGE, coefficients=(2, 100)),
     **dict.fromkeys(("oc20/s2ef_all_md_153M_energy_4", "oc20/relax_is2re_153M", "oc20/relax_adsorbml_153M"), LARGE),
     **dict.fromkeys(("oc20/s2ef_all_md_31M_energy_4", "oc20/relax_is2re_31M", "oc20/relax_adsorbml_31M"), SMALL),

@@ -13,6 +13,7 @@ PARAMETERS = {
     "oc20/s2ef_all_153M": 153_602_690,
     "oc20/s2ef_all_md_153M_energy_2": 153_602_690,
     "oc20/s2ef_all_md_153M_energy_4": 153_602_690,
+    "oc20/s2ef_all_md_31M_energy_2": 31_058_690,
     "oc20/s2ef_all_md_31M_energy_4": 31_058_690,
     "oc20/relax_is2re_31M": 31_058_690,
     "oc20/relax_is2re_153M": 153_602_690,
