@@ -150,7 +150,9 @@ def test_references_of_the_recipe_come_first(sources, tmp_path):
 
 def test_a_split_divides_systems(sources, tmp_path):
     out = tmp_path / "out"
-    outcome = prepare(wanted(sources, out, shares=(0.5, 0.25, 0.25)))
+    with pytest.raises(ValueError, match=r"is in no training structure, so that no element reference can be fitted"):
+        prepare(wanted(sources, out, shares=(0.5, 0.25, 0.25)))
+    outcome = prepare(wanted(sources, out, shares=(0.5, 0.25, 0.25), fit_references=False))
     sids = {
         split: {data.sid for data in read_lmdb(out / split / "data.0000.lmdb")} for split in ("train", "val", "test")
     }
@@ -162,7 +164,8 @@ def test_a_split_divides_systems(sources, tmp_path):
 
 def test_sources_of_their_own_fill_the_splits(sources, tmp_path):
     out = tmp_path / "out"
-    prepare(wanted((sources / "a.extxyz",), out, shares=None, val=(sources / "b.traj",), test=(sources / "more",)))
+    others = {"val": (sources / "b.traj",), "test": (sources / "more",)}
+    prepare(wanted((sources / "a.extxyz",), out, shares=None, fit_references=False, **others))
     counts = {split: len(list(read_lmdb(out / split / "data.0000.lmdb"))) for split in ("train", "val", "test")}
     assert counts == {"train": 7, "val": 2, "test": 3}
 

@@ -29,7 +29,7 @@ from ev2_plugin.data.outcome import Outcome, describe, start_command
 from ev2_plugin.data.parallel import run_jobs
 from ev2_plugin.data.plan import Samples, assign, collect, cut
 from ev2_plugin.data.qm9 import find_qm9
-from ev2_plugin.data.recipe import DEFAULTS, FILE_NAME, Recipe, fit_scale, run_config, write_run_file
+from ev2_plugin.data.recipe import DEFAULTS, FILE_NAME, Recipe, check_covered, fit_scale, run_config, write_run_file
 from ev2_plugin.data.shards import LABELS, LabelSums, write_shard
 
 Follow = Callable[[str, int, int], None]
@@ -205,6 +205,9 @@ def _finish(
     label = LABELS[wanted.task][0]
     recipe.check_elements(sorted({element for split in sums.values() for element in split.fits[label].elements}))
     scale = None if wanted.task == "qm9" else fit_scale(sums["train"], label, recipe, fits_references)
+    if scale is not None and scale.references is not None:
+        for split, found in sums.items():
+            check_covered(scale.references, found.fits[label].elements, split)
     report = describe(samples, places, sums, label, scale, wanted.layout)
     write_json(result / REPORT, report)
     manifest.write(result)

@@ -168,6 +168,20 @@ def fit_scale(sums: LabelSums, label: str, recipe: Recipe, fit_references: bool)
     return scale
 
 
+def check_covered(references: ElementReferences, elements: list[int], split: str) -> None:
+    """Make sure that fitted references serve another split: the trainer refuses elements without one.
+
+    Raises:
+        ValueError: Naming the elements that no training structure has.
+    """
+    unseen = [chemical_symbols[number] for number in elements if number not in references.by_number]
+    if unseen:
+        raise ValueError(
+            f"{', '.join(unseen)} of the {split} split is in no training structure, so that no element reference can "
+            "be fitted: divide otherwise (--seed, --split, --val) or pass --references none"
+        )
+
+
 def by_number(references: Mapping[str, float]) -> dict[int, float]:
     """Key element references by atomic number.
 
