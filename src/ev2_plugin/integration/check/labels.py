@@ -94,6 +94,8 @@ class LabelFacts:
 def label_facts(trainer: Any, sample: Survey) -> list[LabelFacts]:
     """Put the labels of a sample through references and normalisers as the trainer does.
 
+    Targets without any label that counts are left out: Noisy Nodes may move no atom of a small sample.
+
     Args:
         trainer: The host's or ours.
         sample: Of the training split.
@@ -102,14 +104,17 @@ def label_facts(trainer: Any, sample: Survey) -> list[LabelFacts]:
     if isinstance(trainer, Trainer):
         trainer.position_labels.add_to(batch, training=True, seed=(0, 0))
     targets = dict.fromkeys(target for loss in trainer.config["loss_functions"] for target in loss)
-    return [_facts(trainer, target, batch, len(sample.samples)) for target in targets]
+    facts = (_facts(trainer, target, batch, len(sample.samples)) for target in targets)
+    return [one for one in facts if one is not None]
 
 
-def _facts(trainer: Any, target: str, batch: Any, structures: int) -> LabelFacts:
+def _facts(trainer: Any, target: str, batch: Any, structures: int) -> LabelFacts | None:
     output = trainer.output_targets[target]
     atoms = output["level"] == "atom"
     raw = batch[target].reshape(len(batch.pos) if atoms else structures, -1)
-    counted = counted_atoms(batch, target, output) if atoms else slice(None)
+    counted = counted_atoms(batch, target, output) if atoms else torch.ones(structures, dtype=torch.bool)
+    if not counted.any():
+        return None
     references, normalizer = trainer.elementrefs.get(target), trainer.normalizers.get(target)
     referenced = references.dereference(raw, batch) if references is not None else raw
     normalised = normalizer.norm(referenced) if normalizer is not None else referenced

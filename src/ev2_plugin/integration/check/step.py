@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import nn
 
 from ev2_plugin.integration.backbone import HostModel
 from ev2_plugin.integration.check.memory import ActivationMeter
 from ev2_plugin.integration.check.report import StepFacts
+
+_SHOWN = 2
 
 
 class OneBatch:
@@ -41,7 +44,7 @@ def run_step(trainer: Any, network: HostModel) -> tuple[StepFacts, int]:
         What happened, and the most bytes that were kept for the backward pass.
 
     Raises:
-        ValueError: If the loss is not finite, or the device's memory does not suffice.
+        ValueError: If the loss is not finite, parameters do not take part in it, or memory does not suffice.
     """
     batch = next(iter(trainer.train_loader))
     validation = next(iter(trainer.val_loader), None) if trainer.val_loader is not None else None
@@ -53,6 +56,7 @@ def run_step(trainer: Any, network: HostModel) -> tuple[StepFacts, int]:
     try:
         with meter.watch():
             seconds, loss = _train(trainer, batch)
+        _check_gradients(model)
         if trainer.device.type == "cuda":
             seconds, _ = _train(trainer, batch)
         metrics = _validate(trainer, validation) if validation is not None else {}
@@ -87,6 +91,17 @@ def _train(trainer: Any, batch: Any) -> tuple[float, float]:
     if not math.isfinite(loss):
         raise ValueError(f"the loss of the first training step is {loss}")
     return seconds, loss
+
+
+def _check_gradients(model: nn.Module) -> None:
+    """Every parameter must take part in the loss: the host's distributed wrapper stops at the second step otherwise."""
+    idle = [name for name, one in model.named_parameters() if one.requires_grad and one.grad is None]
+    if idle:
+        shown = ", ".join(idle[:_SHOWN]) + (", ..." if len(idle) > _SHOWN else "")
+        raise ValueError(
+            f"{len(idle)} parameters do not take part in the loss ({shown}), at which the second step would stop: give "
+            "what they predict a term in loss_functions, or leave them out (regress_forces: false, or no head)"
+        )
 
 
 def _validate(trainer: Any, batch: Any) -> dict[str, float]:
