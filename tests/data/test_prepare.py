@@ -244,6 +244,9 @@ def test_relaxations_need_two_frames_and_one_cell(tmp_path):
     ase.io.write(tmp_path / "one.traj", trajectory("Cu", 1))
     with pytest.raises(ValueError, match=r"one.traj, frame 0 is the only frame of its system"):
         prepare(wanted(tmp_path / "one.traj", tmp_path / "out", task="is2re"))
+    ase.io.write(tmp_path / "alone.traj", trajectory("Cu", 2))
+    with pytest.raises(ValueError, match="the training split has 1 structures"):
+        prepare(wanted(tmp_path / "alone.traj", tmp_path / "out1", task="is2re"))
     frames = trajectory("Cu", 2)
     energy, forces = frames[1].get_potential_energy(), frames[1].get_forces(apply_constraint=False)
     frames[1].set_cell(frames[1].cell * 1.01)

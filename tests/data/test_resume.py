@@ -113,6 +113,20 @@ def test_killed_again_and_again_it_ends_with_every_sample_once(sources, tmp_path
     assert not [path for path in out.rglob("*") if path.name.startswith(".")]
 
 
+def test_half_a_file_of_the_result_does_not_stay_in_it(sources, tmp_path):
+    out = tmp_path / "out"
+
+    def attempt() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            dying_at(6 * 4 + 2, patch, lmdb, "_put", before=False)  # six chunks of three samples, then the first shard
+            prepare(wanted(sources, out))
+
+    assert in_child(attempt) == -signal.SIGKILL
+    assert [path.name for path in (tmp_path / ".out.partial" / "result").rglob(".*")]
+    prepare(wanted(sources, out))
+    assert not list(out.rglob(".*"))
+
+
 @pytest.mark.parametrize("step", range(1, 38))
 def test_killed_once_at_any_step_it_goes_on(sources, tmp_path, step):
     out = tmp_path / "out"

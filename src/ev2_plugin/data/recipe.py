@@ -152,6 +152,8 @@ def fit_scale(sums: LabelSums, label: str, recipe: Recipe, fit_references: bool)
         ValueError: If the labels do not vary, or the recipe's references lack an element.
     """
     fit = sums.fits[label]
+    if fit.num_structures < 2:
+        raise ValueError(f"the training split has {fit.num_structures} structures, and a normaliser needs two at least")
     if recipe.references is not None:
         scale = TargetScale(fit.subtract(by_number(recipe.references)), None, sums.vector_rms)
     elif fit_references:
