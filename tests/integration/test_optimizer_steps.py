@@ -94,6 +94,16 @@ def test_a_non_finite_gradient_of_a_finite_loss_is_skipped_too(dataset: dict[str
     assert_same(weights(trainer), before, rtol=0, atol=0)
 
 
+def test_scaling_does_not_hide_gradients_that_are_never_finite(dataset: dict[str, Any], tmp_path: Path) -> None:
+    trainer = make_trainer(config(dataset, max_epochs=50, precision="fp16", max_non_finite_steps=3), tmp_path)
+    trainer.scaler = torch.GradScaler("cpu", init_scale=4.0)
+    scalars = trainer.model.energy_block.scalars
+    trainer.model.energy_block.scalars = lambda x: scalars(x) + (x[:, 0, :1] * 0).sqrt()
+    with pytest.raises(FloatingPointError, match="the gradient was not finite in 3 steps"):
+        trainer.train(disable_eval_tqdm=True)
+    assert trainer.step == 5  # the scale came down from 4 to 2 and 1 first
+
+
 def test_a_label_that_is_not_finite_is_blamed(dataset: dict[str, Any], tmp_path: Path) -> None:
     trainer = make_trainer(config(dataset, max_non_finite_steps=1), tmp_path)
     trainer.step = 1

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ev2_plugin.integration.trainer import Trainer
+from ev2_plugin.training.schedule import CosineSchedule
 from helpers import tiny_s2ef
 from helpers.trainers import assert_same, config, make_trainer, weights
 
@@ -85,7 +86,8 @@ def test_warm_up_counts_epochs_of_steps(dataset: dict[str, Any], tmp_path: Path)
     settings["optim"]["scheduler_params"]["warmup_epochs"] = 1.5
     trainer = make_trainer(settings, tmp_path)
     (schedule, *_) = trainer.scheduler.scheduler.lr_lambdas
-    assert (schedule.warmup_steps, schedule.total_steps) == (3, 8)
+    expected = CosineSchedule(warmup_steps=3, total_steps=8, warmup_factor=0.2, min_factor=0.01)
+    assert [schedule(step) for step in range(10)] == [expected(step) for step in range(10)]
     assert settings["optim"]["scheduler_params"]["warmup_epochs"] == 1.5
 
 
@@ -178,6 +180,68 @@ def test_a_checkpoint_of_training_serves_without_training_data(dataset: dict[str
         torch.testing.assert_close(trainer.normalizers[target].mean.double(), normalizer.mean.double())
     predicted = trainer.predict(trainer.test_loader, disable_tqdm=True)
     assert len(predicted["energy"]) == tiny_s2ef.NUM_STRUCTURES
+
+
+def stop_after(trainer: Trainer, batches: int, folder: Path) -> str:
+    """Train until a number of batches, save as a job does that its scheduler takes away, and return the checkpoint."""
+
+    class Stopped(Exception):
+        pass
+
+    backward = trainer._backward
+
+    def stopping(loss: torch.Tensor) -> None:
+        backward(loss)
+        if trainer.step == batches:
+            trainer.save(checkpoint_file="stopped.pt", training_state=True)
+            raise Stopped
+
+    trainer._backward = stopping  # type: ignore[method-assign]
+    with pytest.raises(Stopped):
+        trainer.train(disable_eval_tqdm=True)
+    return str(folder / "checkpoints" / "test" / "stopped.pt")
+
+
+@pytest.mark.parametrize("batches", [3, 4, 5])
+def test_a_resumed_run_ends_as_one_that_was_not_stopped(batches: int, dataset: dict[str, Any], tmp_path: Path) -> None:
+    # steps of three batches over epochs of four: the third batch ends a step, the fourth an epoch, the fifth nothing
+    settings = config(dataset, batch_size=1, grad_accumulation_steps=3, max_epochs=4)
+    whole = make_trainer(settings, tmp_path / "whole")
+    whole.train(disable_eval_tqdm=True)
+    checkpoint = stop_after(make_trainer(settings, tmp_path / "stopped"), batches, tmp_path / "stopped")
+    resumed = make_trainer(settings, tmp_path / "resumed")
+    resumed.load_checkpoint(checkpoint)
+    assert resumed.step == 3
+    resumed.train(disable_eval_tqdm=True)
+    assert resumed.step == whole.step == 16
+    assert_same(weights(resumed), weights(whole), rtol=0, atol=0)
+    assert all(map(torch.equal, resumed.ema.shadow_params, whole.ema.shadow_params))
+
+
+def test_a_longer_run_from_a_checkpoint_follows_its_own_schedule(dataset: dict[str, Any], tmp_path: Path) -> None:
+    checkpoint = stop_after(make_trainer(config(dataset), tmp_path), 3, tmp_path)
+    longer = make_trainer(config(dataset, max_epochs=10), tmp_path / "longer")
+    longer.load_checkpoint(checkpoint)
+    longer.scheduler.advance()
+    expected = CosineSchedule(warmup_steps=2, total_steps=20, warmup_factor=0.2, min_factor=0.01)(4)
+    assert longer.scheduler.get_lr() == pytest.approx(0.0004 * expected)
+
+
+def test_weights_without_averages_are_averaged_from_there(dataset: dict[str, Any], tmp_path: Path) -> None:
+    make_trainer(config(dataset), tmp_path).train(disable_eval_tqdm=True)
+    tuned = make_trainer(config(dataset), tmp_path / "tuned", seed=1)
+    tuned.load_checkpoint(str(tmp_path / "checkpoints" / "test" / "best_checkpoint.pt"))
+    assert all(map(torch.equal, tuned.ema.shadow_params, tuned.model.parameters()))
+
+
+@pytest.mark.parametrize(("mean", "rmsd"), [(0.0, 0.0), (math.nan, 1.0), (0.0, math.inf), (0.0, -2.0)])
+def test_a_normaliser_without_meaning_is_refused(
+    mean: float, rmsd: float, dataset: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = config(dataset)
+    settings["dataset"]["train"]["transforms"] = {"normalizer": {"energy": {"mean": mean, "rmsd": rmsd}}}
+    with pytest.raises(ValueError, match=f"normalizer of 'energy': mean {mean}, rmsd {rmsd}; needed are a finite mean"):
+        make_trainer(settings, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -82,9 +82,9 @@ def _read(target: str, entry: Mapping[str, Any], total_steps: int) -> LossTerm:
     reduction = entry.get("reduction") or "mean"
     if reduction not in ("mean", "sum"):
         raise ValueError(f"loss_functions.{target}.reduction must be mean or sum, got {reduction!r}")
-    ends = [entry["coefficient"], entry.get("final_coefficient", entry["coefficient"])]
-    for value in ends:
+    start, end = entry["coefficient"], entry.get("final_coefficient", entry["coefficient"])
+    for value in (start, end):
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError(f"loss_functions.{target}: coefficients are numbers, got {value!r}")
-    decay = LinearDecay(*map(float, ends), total_steps)
+    decay = LinearDecay(float(start), float(end), total_steps)
     return LossTerm(target, registry.get_loss_class(entry["fn"])(), decay, reduction)

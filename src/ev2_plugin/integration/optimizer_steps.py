@@ -43,12 +43,16 @@ class OptimizerSteps(OCPTrainer):
         """Whether the present batch is the last of its step."""
         return self.step % self.batches.accumulation == 0 or self.step == self.total_batches
 
+    def repeat_unfinished_step(self) -> None:
+        """Go back to the start of a step that a checkpoint cuts through: it has no gradients of the first batches."""
+        if not self.ends_step():
+            self.step -= self.step % self.batches.accumulation
+
     def _backward(self, loss: Tensor) -> None:
         """Backward pass of one batch; the step itself where the batch ends it."""
         if (self.step - 1) % self.batches.accumulation == 0:
             self.optimizer.zero_grad()
             self.broken: list[str] | None = None  # samples without a finite loss, if this step has any
-        self.scheduler.due = False
         if not self._finite_everywhere(loss):
             own = [] if torch.isfinite(loss) else sample_ids(self.last_batch)
             self.broken = [*(self.broken or []), *own]
@@ -72,9 +76,11 @@ class OptimizerSteps(OCPTrainer):
             self.logger.log({"grad_norm": norm}, step=self.step, split="train")
         if torch.isfinite(norm):
             self._take_step()
-        elif self.scaler and self.scaler.get_scale() > 1:
-            self.scaler.update()  # halves the scale of the gradients, which overflowed; nothing is wrong yet
-        else:
+            return
+        overflow = self.scaler and self.scaler.get_scale() > 1  # nothing is wrong yet
+        if self.scaler:
+            self.scaler.update()  # halves the scale of the gradients
+        if not overflow:
             self._skip("gradient", sample_ids(self.last_batch))
 
     def _take_step(self) -> None:
@@ -85,7 +91,7 @@ class OptimizerSteps(OCPTrainer):
             self.optimizer.step()
         if self.ema:
             self.ema.update()
-        self.scheduler.due = True
+        self.scheduler.advance()
         self.skipped.take()
 
     def _skip(self, what: str, samples: list[str]) -> None:
@@ -122,13 +128,19 @@ class OptimizerSteps(OCPTrainer):
 
 
 class StepScheduler(LRScheduler):
-    """The host's scheduler, moved on by optimiser steps; the host calls it after every batch."""
+    """The host's scheduler, moved on by optimiser steps, before a checkpoint of the step is saved.
 
-    due = False
+    The host calls it after every batch and after saving: a run resumed there would lag behind by a step.
+    """
+
+    def advance(self) -> None:
+        """Go on by an optimiser step, unless the schedule follows metrics."""
+        if self.scheduler_type != "ReduceLROnPlateau":
+            super().step()
 
     def step(self, metrics: Any = None, epoch: Any = None) -> None:
-        """Go on if the optimiser did, or on the metrics that some schedules want."""
-        if self.due or metrics is not None:
+        """What the host calls: go on only if the schedule follows metrics."""
+        if metrics is not None:
             super().step(metrics, epoch)
 
 

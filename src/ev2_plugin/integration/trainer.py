@@ -72,6 +72,12 @@ class Trainer(OptimizerSteps):
         finally:
             self.config["dataset"] = given
         self.elementrefs: dict[str, LinearReferences] = only_fitted(self.elementrefs)
+        for target, one in self.normalizers.items():
+            if not (torch.isfinite(one.mean).all() and torch.isfinite(one.rmsd).all() and (one.rmsd > 0).all()):
+                raise ValueError(
+                    f"normalizer of {target!r}: mean {one.mean.tolist()}, rmsd {one.rmsd.tolist()}; needed are a "
+                    "finite mean and a positive rmsd. (A fit gives NaN if an element of its samples has no reference)"
+                )
 
     def load_loss(self) -> None:
         """Read the loss functions, whose coefficients may depend on the length of the training."""
@@ -87,10 +93,12 @@ class Trainer(OptimizerSteps):
 
     def load_extras(self) -> None:
         """Schedule, clipping, averaged weights."""
-        optim = self.config["optim"]
         self.scheduler = StepScheduler(self.optimizer, self._schedule())
-        self.clip_grad_norm = optim.get("clip_grad_norm")
-        decay = optim.get("ema_decay")
+        self.clip_grad_norm = self.config["optim"].get("clip_grad_norm")
+        self._start_averages()
+
+    def _start_averages(self) -> None:
+        decay = self.config["optim"].get("ema_decay")
         self.ema = ExponentialMovingAverage(self.model.parameters(), decay) if decay else None
 
     def _schedule(self) -> dict[str, Any]:
@@ -106,14 +114,21 @@ class Trainer(OptimizerSteps):
             warmup_factor=params["warmup_factor"],
             min_factor=params["lr_min_factor"],
         )
-        return {"scheduler": "LambdaLR", "lr_lambda": cosine}
+        # a function: an object would go into checkpoints, and its lengths take the place of the config's on resuming
+        return {"scheduler": "LambdaLR", "lr_lambda": lambda step: cosine(step)}
 
     def load_checkpoint(
         self, checkpoint_path: str, checkpoint: dict[str, Any] | None = None, inference_only: bool = False
     ) -> None:
         """Load weights and, if there is a training set to go on with, the state of training."""
-        super().load_checkpoint(checkpoint_path, checkpoint, inference_only or self.train_loader is None)
+        inference_only = inference_only or self.train_loader is None
+        super().load_checkpoint(checkpoint_path, checkpoint, inference_only)
         self.elementrefs = only_fitted(self.elementrefs)
+        if inference_only:
+            return
+        self.repeat_unfinished_step()
+        if self.ema is None:
+            self._start_averages()  # a checkpoint without averages (best_checkpoint.pt): they start with its weights
 
     def train(self, disable_eval_tqdm: bool = False) -> None:
         """Train; at the end validate and save, whatever `eval_every` and `checkpoint_every` say.
