@@ -112,6 +112,13 @@ def _host_references(elements: dict[str, float]) -> dict[str, Any]:
     }
 
 
+def test_what_is_given_by_symbol_is_taken_at_its_word() -> None:
+    given = {"H": 0.0, "Br": -70045.28}  # nothing to refer to; an all-electron energy
+    table = only_fitted(_host_references(given))["energy"].element_references
+    assert table.isfinite().nonzero().flatten().tolist() == [1, 35]
+    torch.testing.assert_close(table[[1, 35]], torch.tensor(list(given.values())).double())
+
+
 def test_an_element_outside_the_fit_is_an_error(oc22: dict[str, Any], tmp_path: Path) -> None:
     settings = config(oc22)
     settings["dataset"]["train"]["transforms"]["element_references"] = {"energy": {"elements": {"Cu": -2.7}}}
@@ -176,6 +183,7 @@ def test_a_clean_table_and_a_fit_of_the_host_serve_for_their_elements(oc22: dict
         ({"Xx": 1.0}, "'Xx' is no chemical symbol"),
         ({True: 1.0}, "True is no chemical symbol"),
         ({"O": "1"}, r"elements\.O must be a number in eV, got '1'"),
+        ({"O": float("inf")}, r"elements\.O must be a number in eV, got inf"),
     ],
 )
 def test_wrong_entries_are_named(elements: dict[Any, Any], message: str) -> None:

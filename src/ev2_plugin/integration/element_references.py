@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,7 +55,7 @@ def _table(target: str, elements: Mapping[Any, Any]) -> Tensor:
     for symbol, value in elements.items():
         if symbol not in atomic_numbers:  # YAML reads a bare N or No as it is, but Y and NO may come as booleans
             raise ValueError(f"element_references.{target}.elements: {symbol!r} is no chemical symbol (quote it?)")
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise ValueError(f"element_references.{target}.elements.{symbol} must be a number in eV, got {value!r}")
         table[atomic_numbers[symbol]] = value
     return table
@@ -64,7 +65,8 @@ def only_fitted(references: Mapping[str, LinearReferences]) -> dict[str, LinearR
     """Turn the host's references into ones that refuse elements outside their fit.
 
     Args:
-        references: By target; a coefficient of exactly 0 is one that no data set.
+        references: By target. A table with NaN says which elements it is for; in others, a coefficient of exactly 0 is
+            one that no data set.
 
     Raises:
         ValueError: If coefficients are too large to mean anything: such a table does not say which elements it is for.
@@ -74,6 +76,8 @@ def only_fitted(references: Mapping[str, LinearReferences]) -> dict[str, LinearR
 
 def _only_fitted(target: str, references: LinearReferences) -> LinearReferences:
     table = references.element_references
+    if table.isnan().any():
+        return FittedReferences(table)
     meaningless = table.abs() > LARGEST_REFERENCE
     meaningless[0] = False  # no atom has number 0
     if meaningless.any():
