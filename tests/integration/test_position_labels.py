@@ -219,3 +219,11 @@ def test_training_data_without_relaxed_positions_are_refused(dataset: dict[str, 
     trainer = make_trainer(auxiliary(dataset, None), tmp_path)
     with pytest.raises(ValueError, match="the output 'displacement' needs 'pos_relaxed' in the training data"):
         trainer.train(disable_eval_tqdm=True)
+
+
+def test_data_without_tags_are_refused(relaxations: dict[str, Any], tmp_path: Path) -> None:
+    trainer = make_trainer(auxiliary(relaxations, None), tmp_path)
+    (batch, *_) = list(trainer.train_loader)
+    del batch.tags
+    with pytest.raises(ValueError, match="the output 'displacement' needs 'tags' in the data"):
+        trainer._forward(batch)

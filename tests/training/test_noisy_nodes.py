@@ -94,3 +94,12 @@ def test_minimum_image_against_brute_force() -> None:
     torch.testing.assert_close(result, small)
     for atom in range(60):
         torch.testing.assert_close(result[atom], nearest_image(wrapped[atom], cells[batch[atom]], pbc[batch[atom]]))
+
+
+def test_autocast_does_not_round_lattice_vectors() -> None:
+    cell = torch.tensor([[[10.003, 0, 0], [5.007, 8.669, 0], [0, 0, 31.017]]])
+    way = torch.tensor([[0.11, -0.22, 0.33]])
+    pbc = torch.ones(1, 3, dtype=torch.bool)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = minimum_image(way + cell[0].sum(dim=0), cell, pbc, torch.zeros(1, dtype=torch.long))
+    torch.testing.assert_close(found, way, atol=1e-5, rtol=0)

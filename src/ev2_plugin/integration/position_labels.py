@@ -56,7 +56,7 @@ class PositionLabels:
             return
         free = batch.fixed == 0
         if self.noisy_nodes is not None and training:
-            movable = free & (batch.tags > 0) if self.noisy_nodes.interpolate else free
+            movable = free & _tagged(batch) if self.noisy_nodes.interpolate else free
             state = np.random.SeedSequence([*seed, distutils.get_rank()]).generate_state(1)[0]
             corruption = corrupt(
                 batch.pos,
@@ -78,7 +78,7 @@ class PositionLabels:
             if training:
                 raise ValueError(f"the output {DISPLACEMENT!r} needs 'pos_relaxed' in the training data")
             return  # structures to predict
-        batch.displacement, batch.displacement_mask = displacement, free & (batch.tags > 0)
+        batch.displacement, batch.displacement_mask = displacement, free & _tagged(batch)
         if training and not batch.displacement_mask.any():
             raise ValueError(
                 f"the output {DISPLACEMENT!r} learns from free atoms with tag 1 (surface) or 2 (adsorbate), "
@@ -98,6 +98,12 @@ def _read_noisy_nodes(settings: Mapping[str, Any]) -> NoisyNodes:
         return NoisyNodes(**{name: float(value) for name, value in numbers.items()}, interpolate=interpolate)
     except TypeError as error:  # a key that is missing or unknown; the message names it
         raise ValueError(f"task.noisy_nodes: {error}") from error
+
+
+def _tagged(batch: Any) -> Tensor:
+    if "tags" not in batch:
+        raise ValueError(f"the output {DISPLACEMENT!r} needs 'tags' in the data: 1 surface, 2 adsorbate, 0 the rest")
+    return batch.tags > 0
 
 
 def _to_relaxed(batch: Any) -> Tensor | None:

@@ -112,4 +112,5 @@ def minimum_image(
     cells = torch.where(pbc.any(dim=1)[:, None, None], cells, identity)[batch]
     fractional = torch.linalg.solve(cells.mT, displacements.unsqueeze(-1)).squeeze(-1)
     whole = torch.where(pbc[batch], fractional.round(), 0.0)
-    return displacements - torch.einsum("ai,aij->aj", whole, cells)
+    # no matrix product: autocast would take lattice vectors in half precision
+    return displacements - (whole.unsqueeze(-1) * cells).sum(dim=1)
