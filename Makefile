@@ -5,6 +5,8 @@
 #   make lint       ruff, mypy, the import ladder
 #   make bench      our speed and memory beside the host's
 #   make fidelity   the table of deviations from the host's model
+#   make learning   every kind of recipe overfits a small set; S2EF beside the host's model (10 minutes)
+#   make ablations  the rows of the paper's Table 1a at reduced width (15 minutes)
 
 PYTHON ?= python3
 UV := .uv/bin/uv
@@ -12,7 +14,7 @@ BIN := .venv/bin
 HOST := .host-venv
 export UV_HTTP_TIMEOUT ?= 600
 
-.PHONY: demo test test-host lint format bench fidelity setup clean
+.PHONY: demo test test-host lint format bench fidelity learning ablations setup clean
 
 demo: setup
 	$(BIN)/ev2 demo
@@ -39,6 +41,12 @@ bench: setup
 
 fidelity: setup
 	$(BIN)/python benchmarks/fidelity_table.py
+
+learning: setup
+	$(BIN)/python -W ignore::FutureWarning benchmarks/learning.py
+
+ablations: setup
+	$(BIN)/python -W ignore::FutureWarning benchmarks/ablations.py
 
 setup: .venv/.synced
 

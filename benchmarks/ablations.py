@@ -1,7 +1,7 @@
 """The five rows of the paper's Table 1a on slabs with EMT labels, at reduced width.
 
 All rows get the same structures, seeds and steps; errors are those of systems that training did not see. Writes numbers
-to benchmarks/results/ablations.json and the tables to docs/learning.md, between its marks.
+to benchmarks/results/ablations.json and the tables to docs/learning.md, between marks.
 
 Run: python benchmarks/ablations.py [--threads 2] [--seeds 3] [--out benchmarks/results/ablations.json]
 """
@@ -29,6 +29,7 @@ from ev2_plugin.demo.dataset import DatasetFolder, DatasetSize, build_dataset
 from ev2_plugin.integration.backbone import EquiformerV2
 from ev2_plugin.integration.run_config import find_config, load_config
 from ev2_plugin.nn.activation import num_gates
+from marked_page import replace_section
 from training_runs import new_folder, short_training, train, versions, write_recipe
 
 REPOSITORY = Path(__file__).parents[1]
@@ -181,21 +182,6 @@ def _anatomy_row(number: int, row: Mapping[str, Any]) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
-MARKS = ("<!-- ablations: written by benchmarks/ablations.py -->", "<!-- end of ablations -->")
-
-
-def insert(page: str, text: str) -> str:
-    """Replace what stands between the marks of a page.
-
-    Raises:
-        ValueError: If a mark is missing.
-    """
-    if any(page.count(mark) != 1 for mark in MARKS):
-        raise ValueError(f"the page must have each of these marks once: {', '.join(MARKS)}")
-    before, _, rest = page.partition(MARKS[0])
-    return f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
@@ -216,7 +202,7 @@ def main() -> None:
     }
     results["minutes"] = (time.monotonic() - started) / 60
     args.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    args.page.write_text(insert(args.page.read_text(encoding="utf-8"), tables(results)), encoding="utf-8")
+    replace_section(args.page, "ablations", tables(results))
     console.print(tables(results), soft_wrap=True)
     console.print(f"{results['minutes']:.1f} minutes; runs in {folder}")
 

@@ -1,7 +1,7 @@
 """Overfits a small set with each recipe of the paper, and trains S2EF beside the host's own EquiformerV2.
 
-Writes numbers to benchmarks/results/learning.json, the figure to docs/learning/learning.png and the runs to a new
-folder below runs/. docs/learning.md says how to read them.
+Writes numbers to benchmarks/results/learning.json, the figure to docs/learning/learning.png, tables to docs/learning.md
+(between marks), which says how to read them, and the runs to a new folder below runs/.
 
 Run: python benchmarks/learning.py [--threads 2] [--out benchmarks/results/learning.json]
 """
@@ -19,17 +19,15 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from bench_forward_training import machine
 from learning_figure import draw
 from learning_host import HOST_FRAMES, relative_differences, train_beside_host
 from learning_tasks import NETWORK, NOISE_ERROR, Scale, Target, Task, build_tasks
+from marked_page import replace_section
 from training_runs import Curve, TrainingLog, new_folder, train, versions, write_recipe
 
 REPOSITORY = Path(__file__).parents[1]
-OVERFITTED = 0.1
-"""Share of the mean predictor's error below which a target counts as overfitted."""
 
 
 def error_curve(log: TrainingLog, target: Target) -> Curve:
@@ -114,20 +112,29 @@ def measure(folder: Path, scale: Scale, seed: int, console: Console) -> dict[str
     return results
 
 
-def show(results: Mapping[str, Any], console: Console) -> None:
-    errors = Table("task", "target", "error", "baseline", "share", title="error over the training set")
-    for task in results["tasks"].values():
-        for target in task["targets"]:
-            final, unit = target["final_error"], target["unit"]
-            baseline = f"{target['baseline_error']:.3g} {unit} ({target['baseline']})"
-            share = f"{target['share_of_baseline']:.1%}"
-            errors.add_row(task["title"], target["label"], f"{final:.3g} {unit}", baseline, share)
-    losses = Table("S2EF losses", "largest", "mean", "first tenth, mean", title="relative differences over the steps")
-    for pair, difference in results["host_comparison"]["differences"].items():
-        columns = (difference[key] for key in ("largest", "mean", "mean_of_first_tenth"))
-        losses.add_row(pair, *(f"{value:.1e}" for value in columns))
-    for table in (errors, losses):
-        console.print(table)
+def tables(results: Mapping[str, Any]) -> str:
+    """The results in Markdown."""
+    errors = [
+        "| task | steps | target | error over the training set | baseline | share |",
+        "|---|---|---|---|---|---|",
+        *(_error_row(task, target) for task in results["tasks"].values() for target in task["targets"]),
+    ]
+    differences = [
+        "| losses of S2EF, relative differences | largest | mean | mean of the first tenth of steps |",
+        "|---|---|---|---|",
+        *(
+            f"| {pair} | {of['largest']:.1e} | {of['mean']:.1e} | {of['mean_of_first_tenth']:.1e} |"
+            for pair, of in results["host_comparison"]["differences"].items()
+        ),
+    ]
+    return "\n".join([*errors, "", *differences])
+
+
+def _error_row(task: Mapping[str, Any], target: Mapping[str, Any]) -> str:
+    unit = target["unit"]
+    baseline = f"{target['baseline']}: {target['baseline_error']:.3g} {unit}"
+    error, share = f"{target['final_error']:.2g} {unit}", f"{100 * target['share_of_baseline']:.2g} %"
+    return f"| {task['title']} | {task['steps']} | {target['label']} | {error} | {baseline} | {share} |"
 
 
 def main() -> None:
@@ -137,6 +144,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=REPOSITORY / "runs", help="folder of runs")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks" / "results" / "learning.json")
     parser.add_argument("--figure", type=Path, default=REPOSITORY / "docs" / "learning" / "learning.png")
+    parser.add_argument("--page", type=Path, default=REPOSITORY / "docs" / "learning.md")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     console, started, scale = Console(), time.monotonic(), Scale()
@@ -151,7 +159,8 @@ def main() -> None:
     results["minutes"] = (time.monotonic() - started) / 60
     args.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     draw(args.figure, results)
-    show(results, console)
+    replace_section(args.page, "learning", tables(results))
+    console.print(tables(results), soft_wrap=True)
     console.print(f"{results['minutes']:.1f} minutes; runs in {folder}")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 COLORS = ("#1f77b4", "#d62728", "#2ca02c")
 QUIET_COLOR = "0.45"
@@ -28,7 +29,7 @@ def draw(path: Path, results: Mapping[str, Any]) -> None:
     _losses(axes[4], results["host_comparison"])
     _differences(axes[5], results["host_comparison"])
     for one in axes:
-        one.set(xlabel="optimiser step", yscale="log", xlim=(0, None))
+        one.set(xlabel="optimiser step", xlim=(0, None))
         one.grid(alpha=0.2)
         one.legend(framealpha=0.9, edgecolor="none", fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,13 +37,13 @@ def draw(path: Path, results: Mapping[str, Any]) -> None:
 
 
 def _errors(axes: Axes, task: Mapping[str, Any]) -> None:
-    for color, target in zip(COLORS, task["targets"], strict=False):
+    for color, target in zip(COLORS, task["targets"], strict=False):  # fewer targets than colours
         shares = [value / target["baseline_error"] for value in target["curve"]["values"]]
         label = f"{target['label']}: {target['final_error']:.2g} {target['unit']} at the end"
         axes.plot(target["curve"]["steps"], shares, ".-", color=color, label=label, markersize=4)
     axes.axhline(0.1, color=QUIET_COLOR, linestyle="--", linewidth=1)
-    axes.set(title=task["title"], ylabel="training error / mean predictor's")
-    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set(title=task["title"], ylabel="training error / mean predictor's", yscale="log")
+    _plain_ticks(axes)
 
 
 def _losses(axes: Axes, comparison: Mapping[str, Any]) -> None:
@@ -51,8 +52,8 @@ def _losses(axes: Axes, comparison: Mapping[str, Any]) -> None:
         losses["host"]["steps"], losses["host"]["values"], color=QUIET_COLOR, linewidth=4, alpha=0.6, label="host"
     )
     axes.plot(losses["ours"]["steps"], losses["ours"]["values"], color=COLORS[0], linewidth=1, label="ours")
-    axes.set(title="S2EF: loss of each batch", ylabel="loss (of normalised labels)")
-    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set(title="S2EF: loss of each batch", ylabel="loss (of normalised labels)", yscale="log")
+    _plain_ticks(axes)
 
 
 def _differences(axes: Axes, comparison: Mapping[str, Any]) -> None:
@@ -64,4 +65,11 @@ def _differences(axes: Axes, comparison: Mapping[str, Any]) -> None:
     for color, (pair, label) in zip((QUIET_COLOR, *COLORS), names.items(), strict=False):
         curve = comparison["differences"][pair]["curve"]
         axes.plot(curve["steps"], curve["values"], color=color, linewidth=1, label=label)
-    axes.set(title="S2EF: difference of losses", ylabel="relative difference")
+    axes.set(title="S2EF: difference of losses", ylabel="relative difference", yscale="log")
+
+
+def _plain_ticks(axes: Axes) -> None:
+    """Write plain numbers on a logarithmic axis, three per decade."""
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(NullLocator())

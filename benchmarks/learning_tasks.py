@@ -207,7 +207,7 @@ def _qm9(folder: Path, scale: Scale) -> Task:
     references = load_config(find_config(Path(recipe)))[0]["dataset"]["train"]["transforms"]["element_references"]
     path, energies = write_molecules(folder, scale.molecules, references["property"]["elements"])
     within = float((energies - energies.mean(dim=1, keepdim=True)).abs().mean())
-    energy = _energy_target("property_mae", "U0 less its atoms'", energies)
+    energy = _energy_target("property_mae", "U0 less atoms", energies)
     return Task(
         name="qm9",
         title="QM9 layout, Noisy Nodes",
@@ -219,9 +219,7 @@ def _qm9(folder: Path, scale: Scale) -> Task:
         },
         targets=(
             energy,
-            replace(
-                energy, label=energy.label + ", of geometry", baseline="mean of each molecule", baseline_error=within
-            ),
+            replace(energy, label="U0 in molecule", baseline="mean of each molecule", baseline_error=within),
             Target(NOISE_ERROR, "noise on moved atoms", "σ", "no noise", math.sqrt(2 / math.pi)),
         ),
     )

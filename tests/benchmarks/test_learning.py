@@ -2,18 +2,20 @@
 
 import io
 import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
 
 import ablations
 import learning
-import numpy as np
-import pytest
+from ev2_plugin.demo.dataset import DatasetSize
 from learning_figure import draw
 from learning_host import host_model_settings, relative_differences, seeded_frames
 from learning_tasks import NOISE_ERROR, Scale, Target
-from rich.console import Console
+from marked_page import replace_section
 from training_runs import Curve, TrainingLog
-
-from ev2_plugin.demo.dataset import DatasetSize
 
 STEPS = 2
 TASKS = ("s2ef", "is2re", "is2re_noisy_nodes", "qm9")
@@ -48,12 +50,12 @@ def test_host_and_ours_start_from_the_same_weights_and_see_the_same_batches(resu
     assert abs(first[0] - second[0]) > 1e-3 * first[0]
 
 
-def test_results_are_json_and_drawn_and_shown(results, console, tmp_path):
+def test_results_are_json_and_drawn_and_shown(results, tmp_path):
     json.dumps(results)
     draw(tmp_path / "figures" / "learning.png", results)
     assert (tmp_path / "figures" / "learning.png").read_bytes().startswith(b"\x89PNG")
-    learning.show(results, console)
-    assert "IS2RE + IS2RS, Noisy Nodes" in console.file.getvalue()
+    assert "| IS2RE + IS2RS, Noisy Nodes | 2 | displacement |" in learning.tables(results)
+    assert "| ours - host |" in learning.tables(results)
 
 
 def test_the_error_of_noise_is_what_the_loss_adds_to_the_property():
@@ -130,13 +132,26 @@ def test_each_switch_changes_what_it_should(ablation_results):
     ]
 
 
-def test_the_tables_replace_what_stands_between_the_marks(ablation_results):
-    page = f"before\n{ablations.MARKS[0]}\nold\n{ablations.MARKS[1]}\nafter\n"
-    inserted = ablations.insert(page, ablations.tables(ablation_results))
-    assert inserted.startswith(f"before\n{ablations.MARKS[0]}\n| row of Table 1a |")
-    assert inserted.endswith(f"{ablations.MARKS[1]}\nafter\n")
-    assert "91,057,986" in inserted
-    assert "old" not in inserted
-    assert ablations.insert(inserted, ablations.tables(ablation_results)) == inserted
-    with pytest.raises(ValueError, match="each of these marks once"):
-        ablations.insert("no marks", "tables")
+def test_the_tables_show_every_row(ablation_results):
+    tables = ablations.tables(ablation_results)
+    assert "| 1: gate, no re-normalisation |" in tables
+    assert "| 5 | separable_s2 | LayerNorm (96) | 16, 0 | yes | SeparableLayerNorm |" in tables
+    assert "91,057,986" in tables
+
+
+def test_tables_replace_what_stands_between_the_marks_of_a_page(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- errors: by a script -->\nold\n<!-- end of errors -->\nafter\n")
+    for _ in range(2):
+        replace_section(page, "errors", "new\nlines")
+        assert page.read_text() == ("before\n<!-- errors: by a script -->\nnew\nlines\n<!-- end of errors -->\nafter\n")
+    with pytest.raises(ValueError, match="must have one line '<!-- others: ... -->'"):
+        replace_section(page, "others", "new")
+
+
+@pytest.mark.parametrize("name", ["learning", "ablations"])
+def test_the_page_has_room_for_the_tables(name, tmp_path):
+    page = tmp_path / "learning.md"
+    page.write_text((Path(__file__).parents[2] / "docs" / "learning.md").read_text())
+    replace_section(page, name, "the tables")
+    assert "\nthe tables\n" in page.read_text()
