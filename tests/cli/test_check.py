@@ -44,7 +44,7 @@ def test_a_good_config_is_described_and_nothing_is_left(
     before = files_below(tmp_path)
     code, shown, errors = run(str(path), "--cpu")
     assert (code, errors) == (0, "")
-    for words in ("66,986: backbone 41,944", "train │ 4 structures of 8 atoms", "2 structures, 16 atoms, 192 edges"):
+    for words in ("66,986: backbone 41,944", "train │ 4 structures of 8 atoms", "2 of 2 structures, 16 atoms, 192 edges"):
         assert words in shown
     assert files_below(tmp_path) == before
 
@@ -56,7 +56,7 @@ def test_flags_and_overrides_reach_the_run(tmp_path: Path) -> None:
     assert (code, errors) == (0, "")
     assert "8 x 2 x 1 (processes x batch_size x accumulation) = 16 structures a step" in shown
     assert "1 per epoch, 3 in 3 epochs" in shown
-    assert "1 structure, 8 atoms, 96 edges" in shown
+    assert "1 of 2 structures, 8 atoms, 96 edges" in shown
 
 
 def test_what_may_be_a_mistake_is_a_line_of_the_table(tmp_path: Path) -> None:

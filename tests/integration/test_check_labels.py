@@ -32,6 +32,28 @@ def test_rule(mean: float, std: float, structures: int, fits: bool) -> None:
     assert facts(mean, std, structures).fits is fits
 
 
+@pytest.mark.parametrize(
+    ("level", "normalised", "references", "refused"),
+    [("system", True, True, True), ("system", True, False, True), ("system", False, False, True),
+     ("system", False, True, False), ("atom", True, False, False)],
+)  # fmt: skip
+def test_labels_that_do_not_fit_are_refused_if_that_must_be_a_mistake(
+    level: str, normalised: bool, references: bool, refused: bool
+) -> None:
+    spread = Spread(-76.0, 10.3)  # QM9's energies less those of free atoms, which the paper takes as they are
+    found = LabelFacts(
+        target="energy",
+        level=level,
+        structures=200,
+        raw=Spread(-11178.0, 1085.0),
+        referenced=spread if references else None,
+        normalizer=Spread(0.0, 1.0) if normalised else None,
+        normalised=spread,
+    )
+    assert not found.fits
+    assert found.refused is refused
+
+
 def test_advice_has_the_numbers_that_would_be_right() -> None:
     advice = facts(-104.0, 22.5).advice
     assert "normaliser (mean -0.7554, rmsd 2.887)" in advice

@@ -30,7 +30,10 @@ def test_plan_is_that_of_the_trainer(optim: dict[str, Any], dataset: dict[str, A
     assert plan.batches_per_epoch == len(trainer.train_loader)
     assert plan.steps_per_epoch == trainer.steps_per_epoch
     assert plan.total_steps == trainer.total_steps
-    assert plan.schedule == trainer._schedule()["lr_lambda"]
+    factor = trainer._schedule()["lr_lambda"]
+    assert [plan.schedule(step) for step in range(plan.total_steps + 2)] == [
+        factor(step) for step in range(plan.total_steps + 2)
+    ]
     assert plan.peak_rate * plan.schedule(0) == pytest.approx(trainer.scheduler.get_lr())
 
 

@@ -7,9 +7,10 @@ import typer
 
 
 def check(
-    config: Annotated[Path, typer.Argument(help="As for `ev2 fairchem --config-yml`.")],
+    config: Annotated[Path, typer.Argument(help="Run file, as for `ev2 fairchem --config-yml`.")],
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[--key.sub=value ...]", help="Overrides and flags, as there.")
+        list[str] | None,
+        typer.Argument(metavar="[--key.sub=value ...]", help="Overrides; other flags of `ev2 fairchem`."),
     ] = None,
     num_gpus: Annotated[int, typer.Option(min=1, help="Processes per node of the run that is meant.")] = 1,
     num_nodes: Annotated[int, typer.Option(min=1, help="Its nodes.")] = 1,
@@ -20,7 +21,7 @@ def check(
 ) -> None:
     """Read, build, train a step, validate a batch, write nothing; or say what is wrong.
 
-    Flags of `ev2 fairchem` that are not listed here, such as --amp, stand after CONFIG.
+    Flags of `ev2 fairchem` that are not listed below, such as --amp, come after the run file.
     """
     from rich.console import Console
 
@@ -29,7 +30,8 @@ def check(
 
     flags = ["--num-gpus", str(num_gpus), "--num-nodes", str(num_nodes), *(["--cpu"] if cpu else [])]
     try:
-        report = dry_run(training_config(config, [*flags, *(arguments or [])]), structures)
+        with Console(stderr=True).status("dry run: read, build, train a step, validate a batch"):
+            report = dry_run(training_config(config, [*flags, *(arguments or [])]), structures)
     except (ArithmeticError, ImportError, OSError, ValueError) as error:
         typer.secho(f"{config}: {error}", err=True, fg=typer.colors.RED)
         raise typer.Exit(1) from error

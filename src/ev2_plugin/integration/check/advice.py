@@ -7,6 +7,7 @@ from typing import Any
 
 from ev2_plugin.integration.check.labels import LabelFacts
 from ev2_plugin.integration.check.plan import TrainingPlan
+from ev2_plugin.integration.check.report import StepFacts
 from ev2_plugin.integration.check.survey import Survey
 from ev2_plugin.model.config import ModelConfig
 from ev2_plugin.training.schedule import CosineSchedule
@@ -18,6 +19,7 @@ def advise(
     plan: TrainingPlan,
     surveys: Sequence[Survey],
     labels: Sequence[LabelFacts],
+    step: StepFacts,
 ) -> Iterator[str]:
     """Yield a sentence for each thing to think about.
 
@@ -27,6 +29,7 @@ def advise(
         plan: Steps and learning rates.
         surveys: Of the splits, the training split first.
         labels: Of the training sample.
+        step: The step that ran.
     """
     optim, training = config["optim"], surveys[0]
     if not config.get("loss_functions"):
@@ -43,14 +46,16 @@ def advise(
     if isinstance(plan.schedule, CosineSchedule) and plan.schedule.warmup_steps == 0:
         yield "the warm-up has no step: training starts at the largest learning rate"
     for facts in labels:
-        if facts.normalizer is None:
-            yield f"the labels of {facts.target!r} are not normalised (dataset.train.transforms.normalizer)"
-        if facts.level == "atom" and not facts.fits:
+        if not facts.fits:
             yield facts.advice
+        elif facts.normalizer is None:
+            yield f"the labels of {facts.target!r} are not normalised (dataset.train.transforms.normalizer)"
     if plan.batches.ranks > 1 and not training.has_metadata:
         yield (
             "dataset.train has no metadata.npz: batches are not balanced, and processes wait for the one with the "
             "largest structures (`ev2 data prepare` writes it)"
         )
+    if step.peak_bytes is None and (optim.get("precision") == "fp16" or config["amp"]):
+        yield "fp16 is slow on CPUs: the time says nothing about GPUs (--optim.precision=fp32 is checked sooner)"
     if model.activation_checkpoint:
         yield "activation_checkpoint: what blocks compute again in the backward pass is not in the activations"

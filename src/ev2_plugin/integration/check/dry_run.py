@@ -132,7 +132,7 @@ def _examine(config: Config, trainer: Any) -> CheckReport:
     labels = label_facts(trainer, training)
     kind = energy_kind(training, referenced=ENERGY in trainer.elementrefs)
     for facts in labels:
-        if facts.level == "system" and not facts.fits:
+        if facts.refused:
             looks = f"; they look like {kind}" if facts.target == ENERGY and kind else ""
             raise ValueError(facts.advice + looks)
     plan = plan_training(config, training.structures)
@@ -143,7 +143,7 @@ def _examine(config: Config, trainer: Any) -> CheckReport:
     in_heads = {name: _count(head) for name, head in heads.items()}
     return CheckReport(
         model=_name(network),
-        trainer=_name(trainer),
+        trainer=config.get("trainer", "ocp"),
         backbone_parameters=_count(model) - sum(in_heads.values()),
         head_parameters=in_heads,
         surveys=surveys,
@@ -153,7 +153,7 @@ def _examine(config: Config, trainer: Any) -> CheckReport:
         step=step,
         scale=scale,
         memory=memory,
-        warnings=tuple(advise(config, network.config, plan, surveys, labels)),
+        warnings=tuple(advise(config, network.config, plan, surveys, labels, step)),
     )
 
 

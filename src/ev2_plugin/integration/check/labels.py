@@ -2,8 +2,8 @@
 
 Rule: after element references and normaliser, labels of structures must have a mean within 5 of 0 and, from 10
 structures on, a standard deviation between 0.1 and 10. Wide enough for a small or odd sample; raw total energies miss
-it by an order of magnitude (OC20: mean -104). Labels of atoms are only warned about: the paper divides forces by the
-spread of energies.
+it by an order of magnitude (OC20: mean -104). Two misfits are only warned about: labels of atoms, as the paper divides
+forces by the spread of energies, and references without a normaliser, as the paper trains on QM9's energies.
 """
 
 from __future__ import annotations
@@ -76,6 +76,12 @@ class LabelFacts:
         """Whether mean and spread are what a network can start from."""
         std_fits = SMALLEST_STD <= self.normalised.std <= LARGEST_STD or self.structures < ENOUGH_FOR_STD
         return abs(self.normalised.mean) <= LARGEST_MEAN and std_fits
+
+    @property
+    def refused(self) -> bool:
+        """Whether labels that do not fit are a mistake beyond doubt."""
+        as_they_are = self.normalizer is None and self.referenced is not None
+        return self.level == "system" and not self.fits and not as_they_are
 
     @property
     def advice(self) -> str:

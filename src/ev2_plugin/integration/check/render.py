@@ -83,7 +83,7 @@ def _describe_schedule(plan: TrainingPlan) -> str:
 
 def _costs(report: CheckReport) -> Iterator[tuple[str, str]]:
     memory, plan = report.memory, report.plan
-    yield "one step ran", _describe_step(report.step)
+    yield "one step ran", _describe_step(report.step, plan.batches.batch_size)
     if report.step.metrics:
         yield "validation ran", ", ".join(f"{name} {value:.4g}" for name, value in report.step.metrics.items())
     seconds, share = report.seconds_per_step, plan.batches.batch_size * plan.batches.accumulation
@@ -100,11 +100,11 @@ def _costs(report: CheckReport) -> Iterator[tuple[str, str]]:
     )
 
 
-def _describe_step(step: StepFacts) -> str:
+def _describe_step(step: StepFacts, batch_size: int) -> str:
     peak = f", {_bytes(step.peak_bytes)} at most" if step.peak_bytes is not None else ""
     return (
-        f"{_counted(step.structures, 'structure')}, {step.atoms:,} atoms, {step.edges:,} edges: loss {step.loss:.4g}, "
-        f"{_duration(step.seconds)} on {step.device}{peak}"
+        f"{step.structures} of {_counted(batch_size, 'structure')}, {step.atoms:,} atoms, {step.edges:,} edges: "
+        f"loss {step.loss:.4g}, {_duration(step.seconds)} on {step.device}{peak}"
     )
 
 

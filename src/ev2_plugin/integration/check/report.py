@@ -46,7 +46,7 @@ class CheckReport:
 
     Attributes:
         model: Its class.
-        trainer: Its class.
+        trainer: As the config names it.
         backbone_parameters: Number of trained and fixed parameters outside the heads.
         head_parameters: The same in each head, by name.
         surveys: A look at each split, the training split first.
