@@ -44,7 +44,7 @@ def test_a_good_config_is_described_and_nothing_is_left(
     before = files_below(tmp_path)
     code, shown, errors = run(str(path), "--cpu")
     assert (code, errors) == (0, "")
-    for words in ("66,986: backbone 41,944", "train │ 4 structures of 8 atoms", "2 of 2 structures, 16 atoms, 192 edges"):
+    for words in ("66,986: backbone 41,944", "train │ 4 structures of 8 atoms", "16 atoms, 192 edges"):
         assert words in shown
     assert files_below(tmp_path) == before
 
