@@ -201,11 +201,12 @@ def test_it_trains_validates_and_predicts(
         ({"std": 0.3}, ["displacement"], "task.noisy_nodes: .*probability"),
         ({"std": 0.3, "probability": 0.5, "ratio": 1.0}, ["noise"], "task.noisy_nodes: .*ratio"),
         ({"std": "3e-1", "probability": 0.5}, ["noise"], "task.noisy_nodes.std must be a number, got '3e-1'"),
+        ([0.3, 0.5], ["noise"], r"task.noisy_nodes must give std and probability, got \[0\.3, 0\.5\]"),
         ({"std": 0.3, "probability": 0.5, "interpolate": 1}, ["noise"], "interpolate must be true or false, got 1"),
     ],
 )
 def test_settings_that_cannot_be_meant(
-    noisy_nodes: dict[str, Any] | None, outputs: list[str], message: str, dataset: dict[str, Any], tmp_path: Path
+    noisy_nodes: Any, outputs: list[str], message: str, dataset: dict[str, Any], tmp_path: Path
 ) -> None:
     settings = config(dataset)
     settings["outputs"] = {name: settings["outputs"]["energy"] for name in outputs}

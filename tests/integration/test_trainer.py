@@ -234,14 +234,41 @@ def test_weights_without_averages_are_averaged_from_there(dataset: dict[str, Any
     assert all(map(torch.equal, tuned.ema.shadow_params, tuned.model.parameters()))
 
 
-@pytest.mark.parametrize(("mean", "rmsd"), [(0.0, 0.0), (math.nan, 1.0), (0.0, math.inf), (0.0, -2.0)])
-def test_a_normaliser_without_meaning_is_refused(
-    mean: float, rmsd: float, dataset: dict[str, Any], tmp_path: Path
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_epochs": 1.5}, r"optim\.max_epochs must be a positive integer, got 1\.5"),
+        ({"max_epochs": 0}, r"optim\.max_epochs must be a positive integer, got 0"),
+        ({"eval_every": 0}, r"optim\.eval_every must be a positive integer, got 0"),
+        ({"eval_every": -1}, r"optim\.eval_every must be a positive integer, got -1"),
+        ({"checkpoint_every": 0.5}, r"optim\.checkpoint_every must be a positive integer, got 0\.5"),
+        ({"max_non_finite_steps": "ten"}, r"optim\.max_non_finite_steps must be a positive integer, got 'ten'"),
+        ({"clip_grad_norm": -1}, r"optim\.clip_grad_norm must be positive, or null for none, got -1"),
+        ({"ema_decay": 1.5}, r"optim\.ema_decay must lie in \[0, 1\), or be null for no averages, got 1\.5"),
+    ],
+)
+def test_numbers_out_of_range_are_named(
+    change: dict[str, Any], message: str, dataset: dict[str, Any], tmp_path: Path
 ) -> None:
-    settings = config(dataset)
-    settings["dataset"]["train"]["transforms"] = {"normalizer": {"energy": {"mean": mean, "rmsd": rmsd}}}
-    with pytest.raises(ValueError, match=f"normalizer of 'energy': mean {mean}, rmsd {rmsd}; needed are a finite mean"):
-        make_trainer(settings, tmp_path)
+    with pytest.raises(ValueError, match=message):
+        make_trainer(config(dataset, **change), tmp_path)
+
+
+def test_intervals_may_be_left_to_epochs(dataset: dict[str, Any], tmp_path: Path) -> None:
+    settings = config(dataset, batch_size=1, global_batch_size=2, eval_every=None, checkpoint_every=-1)
+    trainer = make_trainer(settings, tmp_path)
+    assert (trainer.config["optim"]["eval_every"], trainer.config["optim"]["checkpoint_every"]) == (4, -1)
+
+
+def test_a_schedule_on_metrics_needs_validation(dataset: dict[str, Any], tmp_path: Path) -> None:
+    settings = config(dataset, scheduler="ReduceLROnPlateau", scheduler_params={}, factor=0.5, patience=0, max_epochs=8)
+    settings["optim"]["eval_every"] = 2
+    trainer = make_trainer(settings, tmp_path)
+    trainer.train(disable_eval_tqdm=True)
+    assert trainer.scheduler.scheduler.last_epoch == 8  # validations, not steps
+    del settings["dataset"]["val"]
+    with pytest.raises(ValueError, match=r"ReduceLROnPlateau follows a metric: it needs dataset\.val"):
+        make_trainer(settings, tmp_path / "without")
 
 
 @pytest.mark.parametrize(
@@ -250,13 +277,13 @@ def test_a_normaliser_without_meaning_is_refused(
         ({"coefficient": 1}, "lacks 'fn'"),
         ({"fn": "mae"}, "lacks 'coefficient'"),
         ({"fn": "mae", "coefficient": 1, "coeff": 2}, "has unknown key 'coeff'"),
-        ({"fn": "mae", "coefficient": "1e-3x"}, "coefficients are numbers, got '1e-3x'"),
+        ({"fn": "mae", "coefficient": "1e-3x"}, "coefficients are finite numbers, got '1e-3x'"),
+        ({"fn": "mae", "coefficient": math.nan}, "coefficients are finite numbers, got nan"),
+        ("mae", "must give fn and coefficient, got 'mae'"),
         ({"fn": "mae", "coefficient": 1, "reduction": "max"}, "reduction must be mean or sum, got 'max'"),
     ],
 )
-def test_a_wrong_loss_entry_is_named(
-    entry: dict[str, Any], message: str, dataset: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_wrong_loss_entry_is_named(entry: Any, message: str, dataset: dict[str, Any], tmp_path: Path) -> None:
     settings = config(dataset)
     settings["loss_functions"][0] = {"energy": entry}
     with pytest.raises(ValueError, match=f"loss_functions.energy.*{message}"):

@@ -36,12 +36,14 @@ class FittedReferences(LinearReferences):
         return target.double().index_add(0, batch.batch, of_atoms, alpha=sign).to(target.dtype)
 
 
-def from_elements(settings: Mapping[str, Any]) -> dict[str, Any]:
+def from_elements(settings: Any) -> dict[str, Any]:
     """Rewrite `{target: {elements: {symbol: eV}}}` as the host takes it; other entries stay.
 
     Raises:
         ValueError: If a symbol or a value cannot be right.
     """
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"element_references must map outputs to their references, got {settings!r}")
     return {
         target: {"state_dict": {"element_references": _table(target, entry["elements"])}}
         if isinstance(entry, Mapping) and "elements" in entry
@@ -50,7 +52,9 @@ def from_elements(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _table(target: str, elements: Mapping[Any, Any]) -> Tensor:
+def _table(target: str, elements: Any) -> Tensor:
+    if not isinstance(elements, Mapping):
+        raise ValueError(f"element_references.{target}.elements must map symbols to eV, got {elements!r}")
     table = torch.full((len(chemical_symbols),), torch.nan, dtype=torch.float64)
     for symbol, value in elements.items():
         if symbol not in atomic_numbers:  # YAML reads a bare N or No as it is, but Y and NO may come as booleans

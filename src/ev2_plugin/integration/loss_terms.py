@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,7 +75,9 @@ def read_loss_terms(settings: Sequence[Mapping[str, Any]], total_steps: int) -> 
     return [_read(target, entry, total_steps) for loss in settings for target, entry in loss.items()]
 
 
-def _read(target: str, entry: Mapping[str, Any], total_steps: int) -> LossTerm:
+def _read(target: str, entry: Any, total_steps: int) -> LossTerm:
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"loss_functions.{target} must give fn and coefficient, got {entry!r}")
     missing, unknown = {"fn", "coefficient"} - set(entry), set(entry) - _KEYS
     if missing or unknown:
         wrong = [*(f"lacks {key!r}" for key in sorted(missing)), *(f"has unknown key {key!r}" for key in unknown)]
@@ -84,7 +87,7 @@ def _read(target: str, entry: Mapping[str, Any], total_steps: int) -> LossTerm:
         raise ValueError(f"loss_functions.{target}.reduction must be mean or sum, got {reduction!r}")
     start, end = entry["coefficient"], entry.get("final_coefficient", entry["coefficient"])
     for value in (start, end):
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"loss_functions.{target}: coefficients are numbers, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"loss_functions.{target}: coefficients are finite numbers, got {value!r}")
     decay = LinearDecay(float(start), float(end), total_steps)
     return LossTerm(target, registry.get_loss_class(entry["fn"])(), decay, reduction)

@@ -12,7 +12,7 @@ from fairchem.core.modules.scheduler import LRScheduler
 from fairchem.core.trainers import OCPTrainer
 from torch import Tensor, nn
 
-from ev2_plugin.training.batch_plan import plan_batches
+from ev2_plugin.training.batch_plan import check_count, plan_batches
 from ev2_plugin.training.non_finite import SkippedSteps, first_non_finite_module
 
 MAX_NON_FINITE_STEPS = 10
@@ -25,18 +25,30 @@ class OptimizerSteps(OCPTrainer):
     last_batch: Any = None
 
     def count_steps(self) -> None:
-        """Read how many batches make a step; what the host counts in batches is given to it in batches."""
+        """Read how many batches make a step; what the host counts in batches is given to it in batches.
+
+        Raises:
+            ValueError: If a number is no positive integer.
+        """
         optim = self.config["optim"] = dict(self.config["optim"])
-        self.skipped = SkippedSteps(optim.get("max_non_finite_steps", MAX_NON_FINITE_STEPS))
+        limit = optim.get("max_non_finite_steps", MAX_NON_FINITE_STEPS)
+        check_count("max_non_finite_steps", limit)
+        self.skipped = SkippedSteps(limit)
         self.batches = plan_batches(optim, distutils.get_world_size())
         accumulation = self.batches.accumulation
         batches_per_epoch = len(self.train_loader) if self.train_loader is not None else 0
         self.steps_per_epoch = batches_per_epoch / accumulation
-        self.total_batches = batches_per_epoch * optim["max_epochs"]
+        if self.train_loader is not None:
+            check_count("max_epochs", optim.get("max_epochs"))
+        self.total_batches = batches_per_epoch * optim.get("max_epochs", 0)
         self.total_steps = max(math.ceil(self.total_batches / accumulation), 1)
         for name in ("eval_every", "checkpoint_every"):
-            if optim.get(name, -1) != -1:
-                optim[name] *= accumulation
+            every = optim.pop(name, None)
+            if every == -1 and name == "checkpoint_every":
+                optim[name] = -1  # at the end of every epoch
+            elif every is not None:
+                check_count(name, every)
+                optim[name] = every * accumulation
         optim.setdefault("eval_every", max(math.ceil(self.steps_per_epoch), 1) * accumulation)
 
     def ends_step(self) -> bool:

@@ -86,7 +86,9 @@ class PositionLabels:
             )
 
 
-def _read_noisy_nodes(settings: Mapping[str, Any]) -> NoisyNodes:
+def _read_noisy_nodes(settings: Any) -> NoisyNodes:
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"task.noisy_nodes must give std and probability, got {settings!r}")
     numbers = {name: value for name, value in settings.items() if name != "interpolate"}
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float):

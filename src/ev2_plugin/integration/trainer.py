@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ev2_plugin.integration.element_references import from_elements, only_fitted
+from ev2_plugin.integration.label_transforms import check_label_transforms, check_normalizer_settings
 from ev2_plugin.integration.loss_terms import LossTerm, read_loss_terms
 from ev2_plugin.integration.optimizer_steps import OptimizerSteps, StepScheduler
 from ev2_plugin.integration.position_labels import PositionLabels
@@ -63,6 +64,8 @@ class Trainer(OptimizerSteps):
         transforms = dict(given.get("transforms") or {})
         if "element_references" in transforms:
             transforms["element_references"] = from_elements(transforms["element_references"])
+        if "normalizer" in transforms:
+            check_normalizer_settings(transforms["normalizer"])
         if self.train_dataset is None:
             for name in {"element_references", "normalizer"} & set(transforms):
                 transforms[name] = {target: one for target, one in transforms[name].items() if target != "fit"}
@@ -72,12 +75,7 @@ class Trainer(OptimizerSteps):
         finally:
             self.config["dataset"] = given
         self.elementrefs: dict[str, LinearReferences] = only_fitted(self.elementrefs)
-        for target, one in self.normalizers.items():
-            if not (torch.isfinite(one.mean).all() and torch.isfinite(one.rmsd).all() and (one.rmsd > 0).all()):
-                raise ValueError(
-                    f"normalizer of {target!r}: mean {one.mean.tolist()}, rmsd {one.rmsd.tolist()}; needed are a "
-                    "finite mean and a positive rmsd. (A fit gives NaN if an element of its samples has no reference)"
-                )
+        check_label_transforms(self.normalizers, self.elementrefs, self.output_targets)
 
     def load_loss(self) -> None:
         """Read the loss functions, whose coefficients may depend on the length of the training."""
@@ -92,18 +90,28 @@ class Trainer(OptimizerSteps):
         super().load_optimizer()
 
     def load_extras(self) -> None:
-        """Schedule, clipping, averaged weights."""
+        """Schedule, clipping, averaged weights.
+
+        Raises:
+            ValueError: If a setting is out of range, or a schedule needs metrics and there is no validation set.
+        """
         self.scheduler = StepScheduler(self.optimizer, self._schedule())
         self.clip_grad_norm = self.config["optim"].get("clip_grad_norm")
+        if self.clip_grad_norm is not None and not self.clip_grad_norm > 0:
+            raise ValueError(f"optim.clip_grad_norm must be positive, or null for none, got {self.clip_grad_norm!r}")
         self._start_averages()
 
     def _start_averages(self) -> None:
         decay = self.config["optim"].get("ema_decay")
+        if decay is not None and not 0 <= decay < 1:
+            raise ValueError(f"optim.ema_decay must lie in [0, 1), or be null for no averages, got {decay!r}")
         self.ema = ExponentialMovingAverage(self.model.parameters(), decay) if decay else None
 
     def _schedule(self) -> dict[str, Any]:
         optim = self.config["optim"]
         params = optim.get("scheduler_params") or {}
+        if optim.get("scheduler") == "ReduceLROnPlateau" and self.train_loader is not None and self.val_loader is None:
+            raise ValueError("optim.scheduler ReduceLROnPlateau follows a metric: it needs dataset.val")
         if params.get("lambda_type") != "cosine":
             return {**optim, **params}
         if self.train_loader is None:

@@ -44,14 +44,23 @@ def plan_batches(optim: Mapping[str, Any], ranks: int) -> BatchPlan:
         ValueError: If one of them is no positive integer.
     """
     for name in ("batch_size", "global_batch_size", "grad_accumulation_steps"):
-        size = optim.get(name)
-        if (size is not None or name == "batch_size") and not (type(size) is int and size > 0):
-            raise ValueError(f"optim.{name} must be a positive integer, got {size!r}")
+        if name == "batch_size" or optim.get(name) is not None:
+            check_count(name, optim.get(name))
     batch_size, wanted = optim["batch_size"], optim.get("global_batch_size")
     accumulation = optim.get("grad_accumulation_steps")
     if accumulation is None:
         accumulation = 1 if wanted is None else max(wanted // (ranks * batch_size), 1)
     return BatchPlan(ranks, batch_size, accumulation)
+
+
+def check_count(name: str, value: object) -> None:
+    """Refuse what is no number of things.
+
+    Raises:
+        ValueError: If `value`, of the key `name` in `optim`, is no positive integer.
+    """
+    if not (type(value) is int and value > 0):
+        raise ValueError(f"optim.{name} must be a positive integer, got {value!r}")
 
 
 def check_global_batch_size(plan: BatchPlan, wanted: int | None) -> None:

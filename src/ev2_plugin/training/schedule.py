@@ -30,7 +30,8 @@ class CosineSchedule:
     def __post_init__(self) -> None:
         if not 0 <= self.warmup_steps <= self.total_steps:
             raise ValueError(
-                f"the warm-up must take between 0 and all {self.total_steps} steps of training, got {self.warmup_steps}"
+                f"the warm-up (scheduler_params.warmup_epochs) must take between 0 and all {self.total_steps} steps of "
+                f"training, got {self.warmup_steps}"
             )
 
     def __call__(self, step: int) -> float:
