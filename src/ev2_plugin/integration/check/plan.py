@@ -34,7 +34,7 @@ class TrainingPlan:
     @property
     def batches_per_epoch(self) -> int:
         """Batches of each process; the sampler fills up what does not divide."""
-        return math.ceil(math.ceil(self.structures / self.batches.ranks) / self.batches.batch_size)
+        return math.ceil(self.structures / (self.batches.ranks * self.batches.batch_size))
 
     @property
     def steps_per_epoch(self) -> float:
