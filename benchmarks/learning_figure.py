@@ -37,7 +37,9 @@ def draw(path: Path, results: Mapping[str, Any]) -> None:
 
 
 def _errors(axes: Axes, task: Mapping[str, Any]) -> None:
-    for color, target in zip(COLORS, task["targets"], strict=False):  # fewer targets than colours
+    first_of_metric = {target["metric"]: target for target in reversed(task["targets"])}
+    targets = [target for target in task["targets"] if target is first_of_metric[target["metric"]]]
+    for color, target in zip(COLORS, targets, strict=False):  # fewer targets than colours
         shares = [value / target["baseline_error"] for value in target["curve"]["values"]]
         label = f"{target['label']}: {target['final_error']:.2g} {target['unit']} at the end"
         axes.plot(target["curve"]["steps"], shares, ".-", color=color, label=label, markersize=4)

@@ -28,7 +28,7 @@ def console() -> Console:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory, console):
-    scale = Scale(systems=2, s2ef_frames=4, molecules=1, batch_size=2, steps=dict.fromkeys(TASKS, STEPS))
+    scale = Scale(systems=2, s2ef_frames=4, molecules=4, batch_size=2, steps=dict.fromkeys(TASKS, STEPS))
     return learning.measure(tmp_path_factory.mktemp("learning"), scale, 0, console)
 
 
