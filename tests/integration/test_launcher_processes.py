@@ -86,14 +86,29 @@ def test_two_ranks_that_accumulate_equal_one_process(arguments: list[str]) -> No
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6)
 
 
-def test_ranks_skip_a_step_together(arguments: list[str], tmp_path: Path) -> None:
-    own_trainer(global_batch_size=2, batch_size=1, max_epochs=1, **tiny_s2ef.COSINE)
-    environment = lmdb.open(str(tmp_path / "data" / "data.0000.lmdb"), subdir=False)
+def spoil_sample_1(path: Path) -> None:
+    environment = lmdb.open(str(path), subdir=False)
     with environment.begin(write=True) as transaction:
         data = pickle.loads(transaction.get(b"1"))
         data.energy = float("nan")
         transaction.put(b"1", pickle.dumps(data))
     environment.close()
+
+
+def test_ranks_end_a_run_together(arguments: list[str], tmp_path: Path) -> None:
+    own_trainer(global_batch_size=2, batch_size=1, max_non_finite_steps=1)
+    spoil_sample_1(tmp_path / "data" / "data.0000.lmdb")
+    with pytest.raises(ChildFailedError) as error:
+        launcher.main([*arguments, "--num-gpus", "2"])
+    _, failure = error.value.get_first_failure()  # whichever rank was faster
+    message = failure.message["message"]
+    assert "in the loss, of finite predictions: look at the labels of these samples" in message
+    assert message.endswith("Samples of the last step: 1_0")
+
+
+def test_ranks_skip_a_step_together(arguments: list[str], tmp_path: Path) -> None:
+    own_trainer(global_batch_size=2, batch_size=1, max_epochs=1, **tiny_s2ef.COSINE)
+    spoil_sample_1(tmp_path / "data" / "data.0000.lmdb")
     launcher.main([*arguments, "--num-gpus", "2", "--timestamp-id", "two"])
     checkpoint = torch.load("checkpoints/two/checkpoint.pt", weights_only=False)
     assert checkpoint["step"] == 2

@@ -9,6 +9,7 @@ import torch
 from fairchem.core.modules.loss import DDPLoss
 from torch import Tensor
 
+from ev2_plugin.integration import optimizer_steps
 from ev2_plugin.integration.optimizer_steps import sample_ids
 from helpers.trainers import assert_same, config, make_trainer, weights
 
@@ -111,6 +112,18 @@ def test_a_label_that_is_not_finite_is_blamed(dataset: dict[str, Any], tmp_path:
     batch.energy[0] = torch.nan
     with pytest.raises(FloatingPointError, match="in the loss, of finite predictions: look at the labels"):
         trainer._backward(trainer._compute_loss(trainer._forward(batch), batch))
+
+
+def test_a_process_with_finite_numbers_says_what_another_found(
+    dataset: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer(config(dataset, batch_size=4, max_non_finite_steps=1), tmp_path)
+    elsewhere = iter([["7_0"], ["in the forward pass, norm"]])
+    monkeypatch.setattr(optimizer_steps, "_of_all_processes", lambda values: [*values, *next(elsewhere)])
+    monkeypatch.setattr(trainer, "_finite_everywhere", lambda loss: False)
+    with pytest.raises(FloatingPointError, match=r"appears in the forward pass, norm\. Samples of the last step: 7_0"):
+        trainer.train(disable_eval_tqdm=True)
+    assert all(parameter.grad is None for parameter in trainer.model.parameters())  # no waiting for that process
 
 
 def test_the_host_would_have_put_zeros_in_their_place(dataset: dict[str, Any], tmp_path: Path) -> None:

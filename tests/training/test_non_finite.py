@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor, nn
 
-from ev2_plugin.training.non_finite import SkippedSteps, first_non_finite_module
+from ev2_plugin.training.non_finite import NOWHERE, SkippedSteps, first_non_finite_module
 
 
 class Broken(nn.Module):
@@ -28,6 +28,13 @@ def test_the_first_module_of_the_backward_pass_is_named() -> None:
     model[1][1] = Broken()
     found = first_non_finite_module(model, lambda: model(torch.ones(2, 3)).sum())
     assert found == "in the backward pass, 1.1 (Broken)"
+
+
+def test_without_the_backward_pass_there_are_no_gradients() -> None:
+    model = network()
+    model[1][1] = Broken()
+    assert first_non_finite_module(model, lambda: model(torch.ones(2, 3)).sum(), backward=False) == NOWHERE
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_labels_are_blamed_where_predictions_are_finite() -> None:

@@ -13,7 +13,7 @@ from fairchem.core.trainers import OCPTrainer
 from torch import Tensor, nn
 
 from ev2_plugin.training.batch_plan import check_count, plan_batches
-from ev2_plugin.training.non_finite import SkippedSteps, first_non_finite_module
+from ev2_plugin.training.non_finite import NOWHERE, SkippedSteps, first_non_finite_module
 
 MAX_NON_FINITE_STEPS = 10
 
@@ -112,15 +112,20 @@ class OptimizerSteps(OCPTrainer):
         Raises:
             FloatingPointError: With the first module that gave a non-finite value.
         """
-        too_many, ids = self.skipped.skip(), ", ".join(samples)
+        too_many, ids = self.skipped.skip(), ", ".join(_of_all_processes(samples))
         self.optimizer.zero_grad()
-        logging.warning(
-            f"step {self.step} skipped: its {what} is not finite; samples {ids}; {self.skipped.total} skipped so far"
-        )
+        if distutils.is_master():
+            logging.warning(
+                f"step {self.step} skipped: its {what} is not finite; samples {ids}; {self.skipped.total} skipped so "
+                "far"
+            )
         if self.logger is not None:
             self.logger.log({"skipped_steps": self.skipped.total}, step=self.step, split="train")
         if too_many:
-            where = first_non_finite_module(self._unwrapped_model, self._loss_of_last_batch)
+            # a process may have nothing to find; after a loss it must not wait for others in a backward pass
+            backward = what == "gradient"
+            place = first_non_finite_module(self._unwrapped_model, self._loss_of_last_batch, backward)
+            where = next((one for one in _of_all_processes([place]) if one != NOWHERE), NOWHERE)
             raise FloatingPointError(
                 f"the {what} was not finite in {self.skipped.in_a_row} steps in a row (optim.max_non_finite_steps). "
                 f"The first non-finite value appears {where}. Samples of the last step: {ids}"
@@ -154,6 +159,14 @@ class StepScheduler(LRScheduler):
         """What the host calls: go on only if the schedule follows metrics."""
         if metrics is not None:
             super().step(metrics, epoch)
+
+
+def _of_all_processes(values: list[str]) -> list[str]:
+    if not distutils.initialized():
+        return values
+    gathered: list[list[str]] = [[]] * distutils.get_world_size()
+    torch.distributed.all_gather_object(gathered, values)
+    return [value for of_one in gathered for value in of_one]
 
 
 def sample_ids(batch: Any) -> list[str]:

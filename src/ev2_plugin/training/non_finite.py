@@ -36,16 +36,20 @@ class SkippedSteps:
         self.in_a_row = 0
 
 
-def first_non_finite_module(model: nn.Module, compute_loss: Callable[[], Tensor]) -> str:
+NOWHERE = "nowhere when the step is run again"
+
+
+def first_non_finite_module(model: nn.Module, compute_loss: Callable[[], Tensor], backward: bool = True) -> str:
     """Run a step again and say where the first non-finite value appears.
 
     Args:
         model: The model; its gradients are overwritten.
         compute_loss: Forward pass and loss.
+        backward: Look at the backward pass too, if there is nothing before it.
 
     Returns:
         A phrase for a message: the first module whose output is not finite, or whose backward pass makes gradients
-        that are not, or the first parameter with such a gradient.
+        that are not, or the first parameter with such a gradient; `NOWHERE` if there is none.
     """
     found: list[str] = []
     handles = []
@@ -61,7 +65,8 @@ def first_non_finite_module(model: nn.Module, compute_loss: Callable[[], Tensor]
             loss = compute_loss()
         if not found and not torch.isfinite(loss).all():
             return "in the loss, of finite predictions: look at the labels of these samples"
-        loss.backward()
+        if not found and backward:
+            loss.backward()
     finally:
         for handle in handles:
             handle.remove()
@@ -70,7 +75,7 @@ def first_non_finite_module(model: nn.Module, compute_loss: Callable[[], Tensor]
     for name, parameter in model.named_parameters():
         if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
             return f"in the backward pass, gradient of {name}"
-    return "nowhere when the step is run again"
+    return NOWHERE
 
 
 def _watch(found: list[str], label: str, forward: bool = False) -> Callable[..., None]:
