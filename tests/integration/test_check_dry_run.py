@@ -152,6 +152,7 @@ def test_relaxed_positions_and_noise(tmp_path: Path) -> None:
     rewrite(tmp_path / "data", add_relaxed)
     heads = {**HYDRA_MODEL["heads"], "displacement": {"module": "ev2_vector_head", "output_name": "displacement"}}
     del heads["forces"], given["outputs"]["forces"]
+    given["dataset"]["train"]["transforms"] = {"normalizer": {"energy": NORMALIZER["energy"]}}
     given["model"] = {**HYDRA_MODEL, "heads": heads}
     given["task"]["noisy_nodes"] = {"std": 0.05, "probability": 1.0}
     given["outputs"]["displacement"] = {"level": "atom", "eval_on_free_atoms": True, "train_on_free_atoms": True}
