@@ -1,5 +1,6 @@
 """Eight-atom copper slabs with EMT labels in every format the launcher reads, and configs to train on them."""
 
+import copy
 import pickle
 from pathlib import Path
 from typing import Any
