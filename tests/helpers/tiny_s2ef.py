@@ -143,7 +143,7 @@ def config(dataset: dict[str, Any], model: dict[str, Any], trainer: str) -> dict
             "lr_initial": 0.0004,
             "optimizer": "AdamW",
             "optimizer_params": {"weight_decay": 0.001},
-            **(_PLATEAU if trainer == "ocp" else COSINE),
+            **copy.deepcopy(_PLATEAU if trainer == "ocp" else COSINE),  # tests change what they get
             "max_epochs": 1,
             "clip_grad_norm": 100,
             "ema_decay": 0.999,
