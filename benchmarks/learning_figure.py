@@ -41,7 +41,8 @@ def _errors(axes: Axes, task: Mapping[str, Any]) -> None:
     targets = [target for target in task["targets"] if target is first_of_metric[target["metric"]]]
     for color, target in zip(COLORS, targets, strict=False):  # fewer targets than colours
         shares = [value / target["baseline_error"] for value in target["curve"]["values"]]
-        label = f"{target['label']}: {target['final_error']:.2g} {target['unit']} at the end"
+        final = f"{target['final_error']:.2g} {target['unit']} ({100 * shares[-1]:.2g} %)"
+        label = f"{target['label']}: {final}"
         axes.plot(target["curve"]["steps"], shares, ".-", color=color, label=label, markersize=4)
     axes.axhline(0.1, color=QUIET_COLOR, linestyle="--", linewidth=1)
     axes.set(title=task["title"], ylabel="training error / mean predictor's", yscale="log")

@@ -7,6 +7,7 @@ Training amplifies that, so two runs of the host differ as well; how far is meas
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -75,7 +76,9 @@ def write_initial_weights(host_config: Path, path: Path, seed: int) -> None:
     """Write a checkpoint with the host's initial weights and nothing else, from which both sides start."""
     settings = load_config(host_config)[0]["model"]
     torch.manual_seed(seed)
+    logging.disable(logging.WARNING)  # the host announces the deprecation of its flat model
     model = equiformer_v2_deprecated.EquiformerV2(**{key: value for key, value in settings.items() if key != "name"})
+    logging.disable(logging.NOTSET)
     torch.save({"state_dict": model.state_dict(), "normalizers": {}}, path)
 
 

@@ -62,7 +62,7 @@ class Scale:
     molecules: int = 48
     batch_size: int = 8
     steps: Mapping[str, int] = field(
-        default_factory=lambda: {"s2ef": 300, "is2re": 300, "is2re_noisy_nodes": 800, "qm9": 1500}
+        default_factory=lambda: {"s2ef": 360, "is2re": 300, "is2re_noisy_nodes": 800, "qm9": 1500}
     )
 
 
