@@ -14,6 +14,9 @@ import yaml
 from fairchem.core.common import distutils
 from fairchem.core.common.flags import Flags
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous import RendezvousParameters
+from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import create_backend
+from torch.distributed.launcher.api import LaunchConfig
 
 from ev2_plugin.integration import launcher
 from ev2_plugin.integration.run_config import build_run_config
@@ -114,6 +117,19 @@ def test_ranks_skip_a_step_together(arguments: list[str], tmp_path: Path) -> Non
     assert checkpoint["step"] == 2
     assert checkpoint["scheduler"]["last_epoch"] == 1  # the other step was taken
     assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())
+
+
+def test_two_runs_on_one_machine_do_not_share_a_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    launches: list[LaunchConfig] = []
+    monkeypatch.setattr(
+        launcher, "elastic_launch", lambda launch, function: launches.append(launch) or (lambda config: None)
+    )
+    launcher.run_ranks({"optim": {"num_workers": 0}}, 2)
+    (launch,) = launches
+    first, second = (
+        create_backend(RendezvousParameters("c10d", launch.rdzv_endpoint, run, 1, 1)) for run in ("a", "b")
+    )
+    assert first[1].port != second[1].port
 
 
 def test_a_rank_that_cannot_import_shows_the_real_error(

@@ -83,7 +83,14 @@ def run_ranks(config: Config, ranks: int) -> None:
     if config.get("optim", {}).get("num_workers", 0) > 0:
         logging.warning("several ranks on one machine: data is loaded in the ranks (optim.num_workers 0)")
         config["optim"]["num_workers"] = 0  # an open LMDB cannot be handed to a worker of a spawned rank
-    launch = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=ranks, rdzv_backend="c10d", max_restarts=0)
+    launch = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=ranks,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",  # a free port: at the default one, a second run would join the first
+        max_restarts=0,
+    )
     elastic_launch(launch, run_rank)(config)
 
 

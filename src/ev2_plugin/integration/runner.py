@@ -57,6 +57,14 @@ class Runner(host.Runner):
         return DelayedSubmission(Runner(self.submitted), *delayed.args, **delayed.kwargs)
 
 
+_ended: list[Runner] = []
+
+
 def run_rank(config: Config) -> None:
     """Run `config` in this process, whose rank is in the environment."""
-    Runner()(config)
+    runner = Runner()
+    runner(config)
+    if config["world_size"] > 1:
+        # A process of its own, about to end. Freeing the model would join gloo's thread under the interpreter lock,
+        # for which that thread may be waiting to free its last barrier: torch 2.4 then hangs (seen on busy cores).
+        _ended.append(runner)
