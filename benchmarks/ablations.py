@@ -201,7 +201,7 @@ def main() -> None:
         **measure(folder, scale, range(args.seeds), console),
     }
     results["minutes"] = (time.monotonic() - started) / 60
-    text = json.dumps(results, indent=1).replace(f"{folder.resolve()}/", "")  # paths of this machine tell nobody anything
+    text = json.dumps(results, indent=1).replace(f"{folder.resolve()}/", "")  # paths within the run
     args.out.write_text(text + "\n", encoding="utf-8")
     replace_section(args.page, "ablations", tables(results))
     console.print(tables(results), soft_wrap=True)

@@ -157,7 +157,7 @@ def main() -> None:
         **measure(folder, scale, args.seed, console),
     }
     results["minutes"] = (time.monotonic() - started) / 60
-    text = json.dumps(results, indent=1).replace(f"{folder.resolve()}/", "")  # paths of this machine tell nobody anything
+    text = json.dumps(results, indent=1).replace(f"{folder.resolve()}/", "")  # paths within the run
     args.out.write_text(text + "\n", encoding="utf-8")
     draw(args.figure, results)
     replace_section(args.page, "learning", tables(results))
