@@ -41,6 +41,27 @@ def test_a_key_that_nobody_reads_stops_our_trainer_and_is_told_to_the_hosts(capl
     assert "nothing reads task.relaxation_step" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("section", "value", "message"),
+    [
+        ("outputs", ["energy"], "outputs must be a mapping of names to settings"),
+        ("loss_functions", {"energy": {"fn": "mae", "coefficient": 1}}, "loss_functions must be a list of .target: "),
+        ("loss_functions", [], "loss_functions must be .* with at least one entry, got \\[\\]"),
+        ("optim", None, "optim must be a mapping with at least one entry, got None"),
+    ],
+)
+def test_sections_of_another_kind_are_named(section: str, value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_settings({**settings(), section: value})
+
+
+def test_a_misspelt_schedule_is_named() -> None:
+    given = settings()
+    given["optim"]["scheduler_params"]["lambda_type"] = "cosin"
+    with pytest.raises(ValueError, match="lambda_type must be cosine, got 'cosin'"):
+        check_settings(given)
+
+
 def test_inert_keys_of_official_files_do_not_stop_a_launch() -> None:
     given = settings()
     given["model"]["num_distance_basis"] = 512

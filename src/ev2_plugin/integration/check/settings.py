@@ -31,6 +31,8 @@ def check_settings(config: Mapping[str, Any]) -> None:
     Raises:
         ValueError: If something cannot go well.
     """
+    if names_our_trainer(config):
+        _check_forms(config)
     if not config.get("loss_functions"):
         return
     unknown = [str(problem) for problem in key_problems(config) if not problem.inert]
@@ -43,6 +45,21 @@ def check_settings(config: Mapping[str, Any]) -> None:
     if config["mode"] in ("train", "validate"):
         _check_targets(config)
         _check_metrics(config)
+
+
+def _check_forms(config: Mapping[str, Any]) -> None:
+    """Compare the kinds of the sections with what everything after this relies on."""
+    forms = {
+        "outputs": (Mapping, "a mapping of names to settings"),
+        "loss_functions": (list, "a list of `target: {fn: ..., coefficient: ...}`"),
+        "optim": (Mapping, "a mapping"),
+    }
+    for name, (kind, words) in forms.items():
+        if not isinstance(config.get(name), kind) or not config[name]:
+            raise ValueError(f"{name} must be {words} with at least one entry, got {config.get(name)!r}")
+    lambda_type = (config["optim"].get("scheduler_params") or {}).get("lambda_type", "cosine")
+    if config["optim"].get("scheduler") == "LambdaLR" and lambda_type != "cosine":
+        raise ValueError(f"optim.scheduler_params.lambda_type must be cosine, got {lambda_type!r}")
 
 
 def output_targets(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
