@@ -6,7 +6,7 @@
 #   make bench      our speed and memory beside the host's
 #   make fidelity   the table of deviations from the host's model
 #   make learning   every kind of recipe overfits a small set; S2EF beside the host's model (10 minutes)
-#   make ablations  the rows of the paper's Table 1a at reduced width (15 minutes)
+#   make ablations  the rows of the paper's Table 1a at reduced width (10 minutes)
 
 PYTHON ?= python3
 UV := .uv/bin/uv
