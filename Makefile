@@ -5,7 +5,7 @@
 #   make lint       ruff, mypy, the import ladder
 #   make bench      our speed and memory beside the host's
 #   make fidelity   the table of deviations from the host's model
-#   make learning   every kind of recipe overfits a small set; S2EF beside the host's model (10 minutes)
+#   make learning   every kind of recipe overfits a small set; S2EF beside the host's model (16 minutes on a busy machine)
 #   make ablations  the rows of the paper's Table 1a at reduced width (10 minutes)
 
 PYTHON ?= python3
