@@ -29,13 +29,30 @@ class EdgeGraph:
     @cached_property
     def row_pointers(self) -> Tensor:
         """Where each receiver's edges begin and end: edges of node `n` are [n] : [n + 1]; [nodes + 1]."""
-        nodes = torch.arange(self.num_nodes + 1, device=self.receivers.device)
-        return torch.searchsorted(self.receivers, nodes)
+        return torch.searchsorted(self.receivers, self._nodes)
+
+    @cached_property
+    def sender_order(self) -> Tensor:
+        """The edges in the order of their senders, those of one sender in their given order, [edges]."""
+        return torch.argsort(self.senders, stable=True)
+
+    @cached_property
+    def sender_pointers(self) -> Tensor:
+        """Where each sender's edges begin and end in `sender_order`, [nodes + 1]."""
+        return torch.searchsorted(self.senders[self.sender_order], self._nodes)
 
     @cached_property
     def distances(self) -> Tensor:
         """Lengths of the edge vectors in Å, [edges]."""
         return torch.linalg.vector_norm(self.vectors, dim=-1)
+
+    @property
+    def _nodes(self) -> Tensor:
+        return torch.arange(self.num_nodes + 1, device=self.receivers.device)
+
+    def part(self, edges: slice) -> EdgeGraph:
+        """Consecutive edges of the same nodes."""
+        return EdgeGraph(self.senders[edges], self.receivers[edges], self.vectors[edges], self.num_nodes)
 
 
 def sort_by_receiver(
