@@ -21,7 +21,6 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from bench_forward_training import machine
 from ev2_plugin.data.lmdb import read_lmdb
 from ev2_plugin.data.metadata import read_metadata
 from ev2_plugin.data.statistics import compute_statistics
@@ -29,8 +28,9 @@ from ev2_plugin.demo.dataset import DatasetFolder, DatasetSize, build_dataset
 from ev2_plugin.integration.backbone import EquiformerV2
 from ev2_plugin.integration.run_config import find_config, load_config
 from ev2_plugin.nn.activation import num_gates
+from harness import commit, machine
 from marked_page import replace_section
-from training_runs import new_folder, short_training, train, versions, write_recipe
+from training_runs import new_folder, short_training, train, write_recipe
 
 REPOSITORY = Path(__file__).parents[1]
 ROWS = {
@@ -194,7 +194,7 @@ def main() -> None:
     console, started, scale = Console(), time.monotonic(), Scale()
     folder = new_folder(args.runs, "ablations")
     results = {
-        "machine": {**machine("cpu"), **versions()},
+        "machine": {**machine("cpu"), "commit": commit()},
         "seeds": args.seeds,
         "scale": dataclasses.asdict(scale),
         "network": NETWORK,

@@ -83,20 +83,31 @@ def seconds(run: Run, device: str, calls: int = 1) -> float:
     return (time.perf_counter() - begin) / calls
 
 
-def alternating(runs: Mapping[str, Run], repeats: int, device: str) -> dict[str, dict[str, Any]]:
-    """Time all of them in turn, `repeats` times, after one call each that is not counted.
+def alternating(runs: Mapping[str, Run], repeats: int, device: str, *, warm: bool = False) -> dict[str, dict[str, Any]]:
+    """Time all of them in turn.
+
+    Args:
+        runs: What to time, by name.
+        repeats: Samples of each.
+        device: Where they run.
+        warm: Each has been called before; otherwise each is called once without being counted.
 
     Returns:
         For each name `median`, `low` and `high` (the extremes) in seconds, and the `samples` in the order taken.
     """
-    calls = {}
-    for name, run in runs.items():
-        run()  # compiles, fills caches
-        calls[name] = min(max(math.ceil(SAMPLE_SECONDS / max(seconds(run, device), 1e-9)), 1), 10_000)
+    calls: dict[str, int] = {}
     samples: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):
+    for name, run in runs.items():
+        if not warm:
+            run()
+        first = seconds(run, device)
+        calls[name] = min(math.ceil(SAMPLE_SECONDS / max(first, 1e-9)), 10_000)
+        if calls[name] == 1:
+            samples[name].append(first)
+    while any(len(values) < repeats for values in samples.values()):
         for name, run in runs.items():
-            samples[name].append(seconds(run, device, calls[name]))
+            if len(samples[name]) < repeats:
+                samples[name].append(seconds(run, device, calls[name]))
     return {
         name: {"median": statistics.median(values), "low": min(values), "high": max(values), "samples": values}
         for name, values in samples.items()

@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from bench_forward_training import machine
+from harness import commit, machine
 from learning_figure import draw
 from learning_host import HOST_FRAMES, relative_differences, train_beside_host
 from learning_tasks import NETWORK, NOISE_ERROR, Scale, Target, Task, build_tasks
 from marked_page import replace_section
-from training_runs import Curve, TrainingLog, new_folder, train, versions, write_recipe
+from training_runs import Curve, TrainingLog, new_folder, train, write_recipe
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -150,7 +150,7 @@ def main() -> None:
     console, started, scale = Console(), time.monotonic(), Scale()
     folder = new_folder(args.runs, "learning")
     results = {
-        "machine": {**machine("cpu"), **versions()},
+        "machine": {**machine("cpu"), "commit": commit()},
         "seed": args.seed,
         "scale": dataclasses.asdict(scale),
         "network": NETWORK,

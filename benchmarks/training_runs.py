@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -150,11 +149,6 @@ def train(config: Path, name: str, *, seed: int, checkpoint: Path | None = None)
     )
     (log,) = folder.glob(f"logs/*/{name}/{LOG_NAME}")
     return TrainingLog([json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()])
-
-
-def versions() -> dict[str, str]:
-    """Of the two packages that a run depends on most."""
-    return {name: version(name) for name in ("fairchem-core", "ev2-plugin")}
 
 
 def new_folder(root: Path, stem: str) -> Path:

@@ -1,0 +1,104 @@
+"""Inference of one structure of 100 to as many atoms as fit: time and peak memory of ours and the host's model.
+
+A side stops where the next size, at its last cost per atom, would not fit the memory or would take too long.
+
+Run: python benchmarks/bench_growth.py [--device cuda] [--threads 2]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from ev2_plugin.integration.fidelity import batch_with_edges
+from harness import ResultFile, alternating, arguments, available_megabytes, peak_megabytes, prepare, result_file
+from pairing import HOST, OURS, Contender, Setting, check, contenders
+from problems import RULE, settings, slab
+
+NAME = "growth"
+QUESTION = "How do time and memory of inference grow with the number of atoms (31M)?"
+IDENTITY = ("atoms",)
+
+SETTINGS = {
+    "cpu": {"host": HOST, "ours": OURS, "ours, edge chunks": Setting({"edge_memory_mb": 64})},
+    "cuda": {
+        "host": HOST,
+        "host, fp16": Setting(None, torch.float16),
+        "ours": OURS,
+        "ours, high": Setting({"precision": "high"}),
+        "ours, edge chunks": Setting({"edge_memory_mb": 256}),
+    },
+}
+SIDES = {"cpu": (5, 7, 10, 16, 23), "cuda": (5, 10, 16, 22, 32, 50, 71, 100, 130, 159)}
+"""Edges of the slabs in atoms: 102, 198, 402, 1026, 2118 atoms on a CPU, up to 101126 on a GPU."""
+SECONDS = {"cpu": 40.0, "cuda": 60.0}
+"""The longest single call."""
+SHARE_OF_MEMORY = 0.8
+"""Of what is free, the most that a size may be expected to need."""
+
+
+def measure(
+    side: int,
+    previous: Mapping[str, Any] | None,
+    device: str,
+    file: ResultFile,
+    found: Mapping[str, Contender],
+    *,
+    small: bool = False,
+) -> dict[str, Any]:
+    """Compare, then time, one size; `previous` is the row of the size before."""
+    batch = batch_with_edges([slab(side)], RULE, torch.float32).to(device)
+    row: dict[str, Any] = {"model": "31M", "atoms": int(batch.natoms.sum()), "edges": batch.edge_index.shape[1]}
+    skipped = {name: why for name in found if (why := reason_to_skip(name, previous, row["atoms"], device))}
+    running = {name: one for name, one in found.items() if name not in skipped}
+    agreement = check(running, batch, gradients=False)
+    running = {name: one for name, one in running.items() if name not in agreement.too_large}
+    memory, times = {}, {}
+    for name, contender in running.items():
+        memory[name] = peak_megabytes(lambda contender=contender: contender.infer(batch), device)
+    repeats = 2 if small or row["atoms"] > 300 else 3
+    forwards = {name: lambda contender=contender: contender.infer(batch) for name, contender in running.items()}
+    times = alternating(forwards, repeats, device, warm=True)
+    row |= {
+        "compared_with": agreement.reference,
+        "agreement": agreement.deviations,
+        "peak_mb": memory,
+        "seconds": times,
+        "skipped": skipped | dict.fromkeys(agreement.too_large, "memory ran out"),
+    }
+    file.add(row)
+    return row
+
+
+def reason_to_skip(name: str, previous: Mapping[str, Any] | None, atoms: int, device: str) -> str | None:
+    """Why a size is not worth trying, judged by the size before; None if it is."""
+    if previous is None:
+        return None
+    if name not in previous["seconds"]:
+        return previous["skipped"][name]
+    factor = atoms / previous["atoms"]
+    memory, free = factor * previous["peak_mb"][name], available_megabytes(device)
+    if memory > SHARE_OF_MEMORY * free:
+        return f"would need about {memory / 1e3:.3g} GB, {free / 1e3:.3g} GB were free"
+    duration = factor * previous["seconds"][name]["median"]
+    return f"would take about {duration:.3g} s" if duration > SECONDS[device] else None
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = arguments(__doc__ or "", NAME).parse_args(argv)
+    prepare(args)
+    file = result_file(args, NAME, QUESTION, IDENTITY)
+    found = contenders(settings("31M", small=args.smoke), SETTINGS[args.device], args.device)
+    row = None
+    for side in (2, 3) if args.smoke else SIDES[args.device]:
+        Console().print(f"{4 * side**2 + 2} atoms")
+        row = measure(side, row, args.device, file, found, small=args.smoke)
+        if not row["seconds"]:
+            break
+
+
+if __name__ == "__main__":
+    main()
