@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from ase import Atoms
 from rich.console import Console
 
 from ev2_plugin.integration.fidelity import batch_with_edges
-from harness import ResultFile, alternating, arguments, available_megabytes, peak_megabytes, prepare, result_file
-from pairing import HOST, OURS, Contender, Setting, check, contenders
+from harness import alternating, arguments, available_megabytes, peak_megabytes, prepare, result_file
+from pairing import HOST, OURS, Contender, Setting, check, contenders, runs
 from problems import RULE, settings, slab
 
 NAME = "growth"
@@ -36,41 +37,32 @@ SIDES = {"cpu": (5, 7, 10, 16, 23), "cuda": (5, 10, 16, 22, 32, 50, 71, 100, 130
 """Edges of the slabs in atoms: 102, 198, 402, 1026, 2118 atoms on a CPU, up to 101126 on a GPU."""
 SECONDS = {"cpu": 40.0, "cuda": 60.0}
 """The longest single call."""
+SMALL = 300
+"""Atoms below which there are three samples instead of two."""
 SHARE_OF_MEMORY = 0.8
 """Of what is free, the most that a size may be expected to need."""
 
 
 def measure(
-    side: int,
-    previous: Mapping[str, Any] | None,
-    device: str,
-    file: ResultFile,
-    found: Mapping[str, Contender],
-    *,
-    small: bool = False,
+    atoms: Atoms, previous: Mapping[str, Any] | None, found: Mapping[str, Contender], device: str, samples: int
 ) -> dict[str, Any]:
     """Compare, then time, one size; `previous` is the row of the size before."""
-    batch = batch_with_edges([slab(side)], RULE, torch.float32).to(device)
-    row: dict[str, Any] = {"model": "31M", "atoms": int(batch.natoms.sum()), "edges": batch.edge_index.shape[1]}
-    skipped = {name: why for name in found if (why := reason_to_skip(name, previous, row["atoms"], device))}
+    batch = batch_with_edges([atoms], RULE, torch.float32).to(device)
+    row: dict[str, Any] = {"model": "31M", "atoms": len(atoms), "edges": batch.edge_index.shape[1]}
+    skipped = {name: why for name in found if (why := reason_to_skip(name, previous, len(atoms), device))}
     running = {name: one for name, one in found.items() if name not in skipped}
+    if not running:
+        return {**row, "compared_with": None, "agreement": {}, "peak_mb": {}, "seconds": {}, "skipped": skipped}
     agreement = check(running, batch, gradients=False)
-    running = {name: one for name, one in running.items() if name not in agreement.too_large}
-    memory, times = {}, {}
-    for name, contender in running.items():
-        memory[name] = peak_megabytes(lambda contender=contender: contender.infer(batch), device)
-    repeats = 2 if small or row["atoms"] > 300 else 3
-    forwards = {name: lambda contender=contender: contender.infer(batch) for name, contender in running.items()}
-    times = alternating(forwards, repeats, device, warm=True)
-    row |= {
+    forwards = runs({n: one for n, one in running.items() if n not in agreement.too_large}, Contender.infer, batch)
+    return {
+        **row,
         "compared_with": agreement.reference,
         "agreement": agreement.deviations,
-        "peak_mb": memory,
-        "seconds": times,
+        "peak_mb": {name: peak_megabytes(run, device) for name, run in forwards.items()},
+        "seconds": alternating(forwards, samples, device, warm=True),
         "skipped": skipped | dict.fromkeys(agreement.too_large, "memory ran out"),
     }
-    file.add(row)
-    return row
 
 
 def reason_to_skip(name: str, previous: Mapping[str, Any] | None, atoms: int, device: str) -> str | None:
@@ -92,10 +84,12 @@ def main(argv: list[str] | None = None) -> None:
     prepare(args)
     file = result_file(args, NAME, QUESTION, IDENTITY)
     found = contenders(settings("31M", small=args.smoke), SETTINGS[args.device], args.device)
-    row = None
+    row: dict[str, Any] | None = None
     for side in (2, 3) if args.smoke else SIDES[args.device]:
-        Console().print(f"{4 * side**2 + 2} atoms")
-        row = measure(side, row, args.device, file, found, small=args.smoke)
+        atoms = slab(side)
+        Console().print(f"{len(atoms)} atoms")
+        row = measure(atoms, row, found, args.device, samples=3 if len(atoms) < SMALL else 2)
+        file.add(row)
         if not row["seconds"]:
             break
 
