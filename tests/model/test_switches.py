@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from ase.build import bulk
 from torch import Tensor
 
-from ev2_plugin.model.config import ModelConfig
+from ev2_plugin.model.config import ActivationCheckpoint, ModelConfig
 from ev2_plugin.model.equiformer_v2 import EquiformerV2
+from ev2_plugin.ops.linear import Precision
 from helpers.models import filled_model, predict
 from helpers.structures import TINY, atom_batch, slab
 
@@ -53,7 +54,9 @@ TESTED_BELOW = {
     "proj_drop",
     "weight_init",
     "activation_checkpoint",
+    "edge_memory_mb",
     "backend",
+    "precision",
 }
 
 
@@ -167,12 +170,13 @@ def run_training_step(config: ModelConfig) -> tuple[list[Tensor], int]:
 
 
 @pytest.mark.filterwarnings("ignore:.torch.cpu.amp.autocast:FutureWarning")  # torch 2.4's own checkpoint
-def test_activation_checkpoint_keeps_less_and_changes_nothing() -> None:
+@pytest.mark.parametrize(("level", "factor"), [("edges", 1.5), ("block", 2)])
+def test_activation_checkpoint_keeps_less_and_changes_nothing(level: ActivationCheckpoint, factor: float) -> None:
     config = replace(TINY, num_layers=4, alpha_drop=0.2, drop_path_rate=0.2)
     plain, kept = run_training_step(config)
-    checkpointed, kept_less = run_training_step(replace(config, activation_checkpoint=True))
+    checkpointed, kept_less = run_training_step(replace(config, activation_checkpoint=level))
     assert all(torch.equal(a, b) for a, b in zip(plain, checkpointed, strict=True))
-    assert kept_less < kept / 2
+    assert kept_less < kept / factor
 
 
 @pytest.mark.parametrize("base", [TINY, S2, SEPARABLE, replace(SEPARABLE, use_gate_act=True)])
@@ -182,6 +186,29 @@ def test_backends_agree(base: ModelConfig) -> None:
         torch.testing.assert_close(ours, expected, atol=1e-10, rtol=1e-9)
     forward: Callable[..., Tensor] = filled_model(base).blocks[0].ga.so2_conv_1.ops.so2_linear
     assert forward is not filled_model(replace(base, backend="reference")).blocks[0].ga.so2_conv_1.ops.so2_linear
+
+
+def test_edge_memory_decides_how_many_edges_are_taken_together() -> None:
+    model, atoms = filled_model(replace(TINY, edge_memory_mb=1)), atom_batch([slab()] * 12)
+    assert len(model._edge_context(atoms, None).parts) > 1
+    whole = filled_model(TINY)
+    assert len(whole._edge_context(atoms, None).parts) == 1
+    with torch.no_grad():
+        for ours, expected in zip(predict(model, atoms), predict(whole, atoms), strict=True):
+            torch.testing.assert_close(ours, expected, atol=1e-12, rtol=1e-12)
+
+
+def test_precisions() -> None:
+    atoms = atom_batch(slab(), dtype=torch.float32)
+    results = {p: predict(filled_model(replace(TINY, precision=p)).float(), atoms) for p in get_args(Precision)}
+    for precision in ("high", "tf32"):  # plain fp32 where there are no TF32 units
+        assert all(torch.equal(a, b) for a, b in zip(results[precision], results["highest"], strict=True))
+    for rough, exact in zip(results["bf16"], results["highest"], strict=True):
+        deviation = ((rough - exact).abs().max() / exact.abs().max()).item()
+        assert rough.dtype == torch.float32
+        assert 1e-5 < deviation < 0.1
+    with pytest.raises(ValueError, match="backend reference multiplies as torch does"):
+        replace(TINY, backend="reference", precision="high")
 
 
 def test_backward_reaches_every_parameter() -> None:

@@ -1,7 +1,7 @@
 import torch
 from torch.nn import functional as F
 
-from ev2_plugin.nn.activation import SphereActivation, num_gates, smooth_leaky_relu
+from ev2_plugin.nn.activation import SphereActivation, num_gates
 from ev2_plugin.ops.backend import operations
 from ev2_plugin.so3.layout import CoefficientLayout
 from ev2_plugin.so3.sphere_grid import SphereGrid
@@ -12,13 +12,6 @@ OPS = operations("auto")
 
 def test_numbers_of_gates() -> None:
     assert [num_gates(kind, 6, 64) for kind in ("gate", "s2", "separable_s2")] == [6 * 64, 0, 64]
-
-
-def test_smooth_leaky_relu() -> None:
-    x = torch.linspace(-20, 20, 101, dtype=torch.float64)
-    torch.testing.assert_close(smooth_leaky_relu(x, F.silu), 0.6 * x + 0.4 * x * (2 * x.sigmoid() - 1))
-    torch.testing.assert_close(smooth_leaky_relu(x[:5], F.silu), 0.2 * x[:5], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(smooth_leaky_relu(x[-5:], F.silu), x[-5:], atol=1e-5, rtol=1e-5)
 
 
 def test_gate_multiplies_each_degree_of_order_major_rows() -> None:

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ev2_plugin.nn.block import TransformerBlock
-from ev2_plugin.nn.radial import EdgeContext
+from ev2_plugin.nn.edge_context import EdgeContext
 from helpers.equivariance import edge_context, randomize
 from helpers.structures import TINY, assorted, atom_batch
 

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from ev2_plugin.nn.activation import SphereActivation
 from ev2_plugin.nn.block import TransformerBlock
+from ev2_plugin.nn.edge_context import EdgeContext
 from ev2_plugin.nn.edge_embedding import EdgeDegreeEmbedding
 from ev2_plugin.nn.feed_forward import FeedForward
 from ev2_plugin.nn.graph_attention import GraphAttention
 from ev2_plugin.nn.linear import EquivariantLinear
 from ev2_plugin.nn.norm import make_norm
-from ev2_plugin.nn.radial import EdgeContext
 from ev2_plugin.nn.stochastic_depth import EquivariantDropout, GraphStochasticDepth
 from ev2_plugin.ops.backend import operations
 from helpers.equivariance import context_pair, edge_context, random_rotation, randomize, relative_error, wigner
@@ -84,7 +84,7 @@ def edge_degree_embedding(**changes: object) -> Layer:
 S2 = {"use_gate_act": False, "use_sep_s2_act": False}
 SEPARABLE = {"use_gate_act": False, "use_sep_s2_act": True}
 EXACT: dict[str, Callable[[], Layer]] = {
-    "linear": lambda: alone(EquivariantLinear(CHANNELS, 4, LMAX)),
+    "linear": lambda: alone(EquivariantLinear(CHANNELS, 4, LMAX, OPS)),
     "per-degree layer norm": lambda: alone(make_norm("layer_norm", LMAX, CHANNELS)),
     "separable layer norm": lambda: alone(make_norm("layer_norm_sh", LMAX, CHANNELS)),
     "RMS norm": lambda: alone(make_norm("rms_norm_sh", LMAX, CHANNELS)),

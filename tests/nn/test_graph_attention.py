@@ -3,10 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ev2_plugin.model.config import ModelConfig
+from ev2_plugin.nn.edge_context import EdgeContext
 from ev2_plugin.nn.graph_attention import GraphAttention
-from ev2_plugin.nn.radial import EdgeContext
 from helpers.equivariance import edge_context, randomize
 from helpers.structures import TINY, assorted, atom_batch, single_atom, slab
 
@@ -51,30 +52,65 @@ def test_backends_agree(kind: str) -> None:
     torch.testing.assert_close(*outs)
 
 
-def test_attention_weights_sum_to_one() -> None:
-    layer, edges, x = layer_and_edges(TINY)
-    alpha = torch.randn(len(edges.graph.senders), layer.num_alpha, dtype=torch.float64)
-    weights = layer._attention(alpha, edges)
-    sums = torch.zeros(len(x), TINY.num_heads, dtype=torch.float64).index_add(0, edges.graph.receivers, weights)
-    receives = edges.graph.row_pointers.diff() > 0
-    torch.testing.assert_close(sums, receives.double()[:, None].expand_as(sums))
-
-
 def test_attention_weights_by_the_equation() -> None:
     layer, edges, _ = layer_and_edges(TINY)
-    alpha = torch.randn(len(edges.graph.senders), layer.num_alpha, dtype=torch.float64)
-    z = layer.alpha_norm(alpha.view(-1, TINY.num_heads, TINY.attn_alpha_channels))
+    alpha = torch.randn(len(edges.graph.senders), TINY.num_heads, TINY.attn_alpha_channels, dtype=torch.float64)
+    z = layer.alpha_norm(alpha)
     z = 0.6 * z + 0.4 * z * (2 * z.sigmoid() - 1)  # smooth leaky ReLU of slope 0.2
     logits = (z * layer.alpha_dot).sum(dim=-1)
     expected = torch.cat([logits[edges.graph.receivers == n].softmax(dim=0) for n in range(edges.graph.num_nodes)])
-    torch.testing.assert_close(layer._attention(alpha, edges), expected)
+    torch.testing.assert_close(layer.ops.attention_weights(alpha, layer._logits, edges.graph), expected)
 
 
 def test_shared_radial_weights_are_one_per_degree() -> None:
     layer, edges, _ = layer_and_edges(replace(TINY, use_m_share_rad=True, mmax=2))
     per_degree = layer.rad_func(edges, layer.source_embedding, layer.target_embedding).unflatten(1, (3, -1))
+    radial = layer._radial(edges)
+    spread = F.linear(radial.hidden, radial.weight, radial.bias).unflatten(1, (6, -1))
     # m = 0 has degrees 0, 1, 2; m = 1 has 1, 2; m = 2 has 2
-    torch.testing.assert_close(layer._radial_weights(edges), per_degree[:, [0, 1, 2, 1, 2, 2]])
+    torch.testing.assert_close(spread, per_degree[:, [0, 1, 2, 1, 2, 2]])
+
+
+@pytest.mark.parametrize("max_edges", [1, 7, 40])
+def test_a_part_of_the_edges_at_a_time_gives_the_same(max_edges: int) -> None:
+    layer, edges, x = layer_and_edges(TINY, [single_atom(), *assorted(), single_atom()])
+    cut = replace(edges, max_edges=max_edges)
+    assert len(cut.parts) > 1
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x, cut), layer(x, edges), atol=1e-13, rtol=1e-12)
+        torch.testing.assert_close(layer.vectors(x, cut), layer.vectors(x, edges), atol=1e-13, rtol=1e-12)
+
+
+def test_parts_hold_all_edges_of_their_receivers_and_no_more_edges_than_allowed() -> None:
+    _, edges, _ = layer_and_edges(TINY, [single_atom(), *assorted()])
+    largest = int(edges.graph.row_pointers.diff().max())
+    parts = replace(edges, max_edges=largest + 3).parts
+    assert sum(part.sums.num_nodes for part in parts) == edges.graph.num_nodes
+    assert torch.equal(torch.cat([part.edges.graph.receivers for part in parts]), edges.graph.receivers)
+    assert all(len(part.edges.scalars) <= largest + 3 for part in parts)
+    for part in parts:
+        assert part.sums.row_pointers[-1] == len(part.edges.scalars)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.cpu.amp.autocast:FutureWarning")  # torch 2.4's own checkpoint
+@pytest.mark.parametrize("max_edges", [9, 10**6])
+def test_recomputed_edges_give_the_same_gradients_and_keep_less(max_edges: int) -> None:
+    config = replace(TINY, activation_checkpoint="edges")
+    results, kept = [], []
+    for kind in (TINY, config):
+        torch.manual_seed(3)
+        layer, edges, x = layer_and_edges(kind, dropout=0.3)
+        edges = replace(edges, max_edges=max_edges)
+        sizes: list[int] = []
+        torch.manual_seed(4)
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
+            out = layer.train()(x, edges)
+        results.append((out, *torch.autograd.grad(out.sin().sum(), [x, *layer.parameters()])))
+        kept.append(sum(sizes))
+    if max_edges > len(edges.scalars):  # in parts the dropout masks are drawn in another order
+        for ours, expected in zip(*results, strict=True):
+            torch.testing.assert_close(ours, expected, atol=1e-12, rtol=1e-10)
+    assert kept[1] < kept[0] / 2
 
 
 def test_node_without_neighbours_gets_the_bias() -> None:
@@ -102,10 +138,17 @@ def test_dropout_of_attention_weights_only_in_training() -> None:
     assert not torch.equal(layer(x, edges), without)
 
 
-def test_dropout_drops_a_weight_of_one_head_with_all_its_values() -> None:
+def test_dropout_drops_the_weight_of_one_head_on_one_edge() -> None:
     layer, edges, x = layer_and_edges(TINY, dropout=0.5)
-    whole = layer.eval()._weighted_values(x, edges)
-    dropped = layer.train()._weighted_values(x, edges)
-    factor = (dropped / whole).unflatten(2, (TINY.num_heads, -1))
-    torch.testing.assert_close(factor, factor[:, :1, :, :1].expand_as(factor))
+    seen: list[Tensor] = []
+
+    def note(values: Tensor, attention: Tensor, *arguments: object) -> Tensor:
+        seen.append(attention)
+        return layer_ops.rotate_back_and_sum(values, attention, *arguments)
+
+    layer_ops, layer.ops = layer.ops, replace(layer.ops, rotate_back_and_sum=note)
+    layer.eval()(x, edges)
+    layer.train()(x, edges)
+    factor = seen[1] / seen[0]
     assert set(factor.flatten().round(decimals=6).tolist()) == {0.0, 2.0}
+    assert (factor[:, 0] != factor[:, 1]).any()

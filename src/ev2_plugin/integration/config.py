@@ -74,6 +74,8 @@ def parse_model_settings(settings: Mapping[str, Any]) -> tuple[ModelConfig, Host
                 raise ValueError(f"give either {name} or {name}_list, not both")
             given[name] = _only_one(f"{name}_list", listed)
     given = {key: value for key, value in given.items() if value is not None}
+    if isinstance(whole := given.get("activation_checkpoint"), bool):  # the official files' switch
+        given["activation_checkpoint"] = "block" if whole else "none"
     given.setdefault("avg_num_nodes", AVG_NUM_NODES)
     given.setdefault("avg_degree", AVG_DEGREE)
 

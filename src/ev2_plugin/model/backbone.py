@@ -12,12 +12,15 @@ from torch.utils.checkpoint import checkpoint
 from ev2_plugin.model.batch import AtomBatch
 from ev2_plugin.model.config import ModelConfig
 from ev2_plugin.model.state_dict import accept_official_keys
+from ev2_plugin.nn.activation import num_gates
 from ev2_plugin.nn.block import TransformerBlock
+from ev2_plugin.nn.edge_context import EdgeContext
 from ev2_plugin.nn.edge_embedding import EdgeDegreeEmbedding
 from ev2_plugin.nn.initialization import initialize
 from ev2_plugin.nn.norm import make_norm
-from ev2_plugin.nn.radial import EdgeContext, GaussianBasis, LearnableGaussianBasis
-from ev2_plugin.ops.backend import operations
+from ev2_plugin.nn.radial import GaussianBasis, LearnableGaussianBasis
+from ev2_plugin.ops.autocast import in_precision
+from ev2_plugin.ops.backend import announce
 from ev2_plugin.so3.edge_frame import edge_frames
 
 
@@ -56,7 +59,7 @@ class Backbone(nn.Module):
             self.source_embedding = nn.Embedding(config.max_num_elements, config.edge_channels)
             self.target_embedding = nn.Embedding(config.max_num_elements, config.edge_channels)
         self.edge_degree_embedding = EdgeDegreeEmbedding(
-            channels, config.lmax, config.avg_degree, spec, operations(config.backend)
+            channels, config.lmax, config.avg_degree, spec, config.sphere.ops
         )
         self.blocks = nn.ModuleList(TransformerBlock(config.block) for _ in range(config.num_layers))
         self.norm = make_norm(config.norm_type, config.lmax, channels)
@@ -73,13 +76,19 @@ class Backbone(nn.Module):
         Returns:
             Node features and what the heads need besides.
         """
+        if not torch.compiler.is_compiling():
+            announce(self.config.backend, self.sphere_embedding.weight)
+        with in_precision(self.config.precision, self.sphere_embedding.weight):
+            return self._embed(atoms, gauge)
+
+    def _embed(self, atoms: AtomBatch, gauge: Tensor | None) -> NodeEmbedding:
         edges = self._edge_context(atoms, gauge)
         scalars = self.sphere_embedding(atoms.atomic_numbers).unsqueeze(1)
         neighbourhood = self.edge_degree_embedding(edges)
         x = torch.cat((neighbourhood[:, :1] + scalars, neighbourhood[:, 1:]), dim=1)
         batch = atoms.batch
         for block in self.blocks:
-            if self.config.activation_checkpoint and self.training:
+            if self.config.activation_checkpoint == "block" and torch.is_grad_enabled():
                 x = checkpoint(block, x, edges, batch, atoms.num_graphs, use_reentrant=False)
             else:
                 x = block(x, edges, batch, atoms.num_graphs)
@@ -94,4 +103,16 @@ class Backbone(nn.Module):
             tables = self.source_embedding(sender_elements), self.target_embedding(receiver_elements)
             scalars = torch.cat((scalars, *tables), dim=1)
         frames = edge_frames(graph.vectors, self.config.layout, gauge)
-        return EdgeContext(graph, frames, scalars, sender_elements, receiver_elements)
+        max_edges = self._edges_within_memory(scalars.dtype)
+        return EdgeContext(graph, frames, scalars, sender_elements, receiver_elements, max_edges)
+
+    def _edges_within_memory(self, dtype: torch.dtype) -> int:
+        """Edges whose features, between two rotations, fit `edge_memory_mb`."""
+        attention, layout = self.config.attention(0.0), self.config.layout
+        scalars = attention.num_heads * attention.alpha_channels + num_gates(
+            attention.activation, layout.lmax, attention.hidden_channels
+        )
+        convolved = 2 * layout.num_kept * attention.hidden_channels + scalars
+        values = layout.num_kept * attention.num_heads * attention.value_channels
+        per_edge = (4 * self.config.edge_channels + convolved + values) * dtype.itemsize
+        return max(1, self.config.edge_memory_mb * 10**6 // per_edge)

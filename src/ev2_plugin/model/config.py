@@ -17,6 +17,7 @@ from ev2_plugin.nn.specs import (
     SphereSpec,
 )
 from ev2_plugin.ops.backend import Backend
+from ev2_plugin.ops.linear import Precision
 from ev2_plugin.so3.layout import CoefficientLayout
 
 KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
@@ -42,6 +43,7 @@ def check_kinds(settings: Any) -> None:
 
 
 DistanceFunction = Literal["gaussian", "learnable_gaussian"]
+ActivationCheckpoint = Literal["none", "edges", "block"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +84,13 @@ class ModelConfig:
         drop_path_rate: Stochastic depth, per structure.
         proj_drop: Dropout of the branches' results.
         weight_init: `uniform` or `normal`.
-        activation_checkpoint: Recompute each block in the backward pass instead of keeping its activations.
-        backend: `auto` or `reference`: which form of the operations runs; the numbers are the same.
+        activation_checkpoint: What is computed again in the backward pass instead of being kept: `none`, `edges` (the
+            edge tensors of each attention layer) or `block` (each Transformer block).
+        edge_memory_mb: Memory for the edge features of an attention layer where none are kept for a backward pass; in
+            megabytes. More edges than fit are taken a part at a time.
+        backend: Which form of the operations runs: `auto`, `reference` (plain), `pytorch` or `triton` (NVIDIA GPUs).
+        precision: Arithmetic of the matrix products: `highest` (fp32), `high` (tensor cores, fp32's accuracy), `tf32`
+            or `bf16`.
 
     Raises:
         ValueError: If a value is out of range or two contradict each other.
@@ -120,14 +127,17 @@ class ModelConfig:
     drop_path_rate: float = 0.05
     proj_drop: float = 0.0
     weight_init: WeightInit = "normal"
-    activation_checkpoint: bool = False
+    activation_checkpoint: ActivationCheckpoint = "none"
+    edge_memory_mb: int = 1024
     backend: Backend = "auto"
+    precision: Precision = "highest"
 
     def __post_init__(self) -> None:
         check_kinds(self)
         sizes = (
             "num_layers", "sphere_channels", "attn_hidden_channels", "num_heads", "attn_alpha_channels",
             "attn_value_channels", "ffn_hidden_channels", "edge_channels", "max_num_elements", "num_radial_basis",
+            "edge_memory_mb",
         )  # fmt: skip
         for name in sizes:
             if getattr(self, name) < 1:
@@ -140,7 +150,8 @@ class ModelConfig:
                 raise ValueError(f"{name} is a probability and must lie in [0, 1), got {getattr(self, name)!r}")
         choices = {
             "norm_type": NormType, "distance_function": DistanceFunction,
-            "weight_init": WeightInit, "backend": Backend,
+            "weight_init": WeightInit, "backend": Backend, "precision": Precision,
+            "activation_checkpoint": ActivationCheckpoint,
         }  # fmt: skip
         for name, kind in choices.items():
             if getattr(self, name) not in get_args(kind):
@@ -150,7 +161,7 @@ class ModelConfig:
         if self.share_atom_edge_embedding and not self.use_atom_edge_embedding:
             raise ValueError("share_atom_edge_embedding: true needs use_atom_edge_embedding: true")
         # these check themselves: now rather than at the first batch
-        _ = self.neighbor_rule, self.sphere.edge_grid
+        _ = self.neighbor_rule, self.sphere.edge_grid, self.sphere.ops
 
     @property
     def layout(self) -> CoefficientLayout:
@@ -165,7 +176,12 @@ class ModelConfig:
     @property
     def sphere(self) -> SphereSpec:
         """Degrees, grid and backend."""
-        return SphereSpec(layout=self.layout, grid_resolution=self.grid_resolution, backend=self.backend)
+        return SphereSpec(
+            layout=self.layout,
+            grid_resolution=self.grid_resolution,
+            backend=self.backend,
+            precision=self.precision,
+        )
 
     @property
     def edge_scalars(self) -> EdgeScalarSpec:
@@ -190,6 +206,7 @@ class ModelConfig:
             renormalize=self.use_attn_renorm,
             share_radial_orders=self.use_m_share_rad,
             dropout=dropout,
+            recompute=self.activation_checkpoint == "edges",
         )
 
     @property

@@ -65,12 +65,12 @@ class EquiformerV2(Backbone):
             `energy` [structures] and, with `regress_forces`, `forces` [atoms, 3].
         """
         embedding = self.embed(atoms, gauge)
-        energy = predict_energy(self.energy_block, embedding, "sum", self.config.avg_num_nodes)
+        energy = predict_energy(self.energy_block, embedding, "sum", self.config)
         if self.use_energy_lin_ref and self.energy_lin_ref is not None:
             energy = add_linear_reference(energy, self.energy_lin_ref, atoms)
         outputs = {"energy": energy}
         if self.regress_forces:
-            outputs["forces"] = predict_forces(self.force_block, embedding)
+            outputs["forces"] = predict_forces(self.force_block, embedding, self.config)
         return outputs
 
 

@@ -14,6 +14,7 @@ from ev2_plugin.model.state_dict import accept_official_keys
 from ev2_plugin.nn.feed_forward import FeedForward
 from ev2_plugin.nn.graph_attention import GraphAttention
 from ev2_plugin.nn.initialization import initialize
+from ev2_plugin.ops.autocast import in_precision
 
 Reduce = Literal["sum", "mean"]
 
@@ -40,7 +41,7 @@ def sum_over_structures(values: Float[Tensor, "atoms ..."], natoms: Tensor) -> F
 
 
 def predict_energy(
-    block: FeedForward, embedding: NodeEmbedding, reduce: Reduce, avg_num_nodes: float
+    block: FeedForward, embedding: NodeEmbedding, reduce: Reduce, config: ModelConfig
 ) -> Float[Tensor, " structures"]:
     """Normalised energy of every structure.
 
@@ -48,23 +49,27 @@ def predict_energy(
         block: From `energy_block`.
         embedding: From the backbone.
         reduce: `sum` over atoms, divided by `avg_num_nodes`, or `mean` over atoms.
-        avg_num_nodes: Mean number of atoms per structure in the training data.
+        config: The backbone's hyper-parameters.
     """
     natoms = embedding.atoms.natoms
-    per_atom = block.scalars(embedding.nodes).squeeze(-1)
+    with in_precision(config.precision, embedding.nodes):
+        per_atom = block.scalars(embedding.nodes).squeeze(-1)
     # half precision (autocast) ends here: it could not hold the sum
     total = sum_over_structures(per_atom.to(torch.promote_types(per_atom.dtype, torch.float32)), natoms)
-    return total / avg_num_nodes if reduce == "sum" else total / natoms
+    return total / config.avg_num_nodes if reduce == "sum" else total / natoms
 
 
-def predict_forces(block: GraphAttention, embedding: NodeEmbedding) -> Float[Tensor, "atoms 3"]:
+def predict_forces(block: GraphAttention, embedding: NodeEmbedding, config: ModelConfig) -> Float[Tensor, "atoms 3"]:
     """Normalised force on every atom, directly predicted (not a gradient).
 
     Args:
         block: From `force_block`.
         embedding: From the backbone.
+        config: The backbone's hyper-parameters.
     """
-    return block.vectors(embedding.nodes, embedding.edges).squeeze(-1)
+    with in_precision(config.precision, embedding.nodes):
+        forces = block.vectors(embedding.nodes, embedding.edges).squeeze(-1)
+    return forces.to(torch.promote_types(forces.dtype, torch.float32))
 
 
 class EnergyHead(nn.Module):
@@ -82,14 +87,14 @@ class EnergyHead(nn.Module):
         super().__init__()
         if reduce not in get_args(Reduce):
             raise ValueError(f"reduce must be 'sum' or 'mean', got {reduce!r}")
-        self.reduce, self.avg_num_nodes = reduce, config.avg_num_nodes
+        self.reduce, self.config = reduce, config
         self.energy_block = energy_block(config)
         initialize(self, config.weight_init)
         accept_official_keys(self)
 
     def predict(self, embedding: NodeEmbedding) -> Float[Tensor, " structures"]:
         """Normalised energies."""
-        return predict_energy(self.energy_block, embedding, self.reduce, self.avg_num_nodes)
+        return predict_energy(self.energy_block, embedding, self.reduce, self.config)
 
 
 class ForceHead(nn.Module):
@@ -101,10 +106,11 @@ class ForceHead(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.config = config
         self.force_block = force_block(config)
         initialize(self, config.weight_init)
         accept_official_keys(self)
 
     def predict(self, embedding: NodeEmbedding) -> Float[Tensor, "atoms 3"]:
         """Normalised forces."""
-        return predict_forces(self.force_block, embedding)
+        return predict_forces(self.force_block, embedding, self.config)

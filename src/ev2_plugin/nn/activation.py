@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -17,14 +15,6 @@ from ev2_plugin.so3.tables import index_table
 def num_gates(activation: Activation, lmax: int, channels: int) -> int:
     """Scalars an activation needs besides the features."""
     return {"gate": lmax * channels, "s2": 0, "separable_s2": channels}[activation]
-
-
-def smooth_leaky_relu(x: Tensor, silu: Callable[[Tensor], Tensor], negative_slope: float = 0.2) -> Tensor:
-    """A smooth leaky ReLU: slope * x + (1 - slope) * silu(x).
-
-    Source: official code (activation.py); the paper says leaky ReLU, the code uses this form.
-    """
-    return negative_slope * x + (1 - negative_slope) * silu(x)
 
 
 class SphereActivation(nn.Module):

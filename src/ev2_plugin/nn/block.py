@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ev2_plugin.nn.edge_context import EdgeContext
 from ev2_plugin.nn.feed_forward import FeedForward
 from ev2_plugin.nn.graph_attention import GraphAttention
 from ev2_plugin.nn.norm import make_norm
-from ev2_plugin.nn.radial import EdgeContext
 from ev2_plugin.nn.specs import AttentionSpec, EdgeScalarSpec, FeedForwardSpec, NormType, SphereSpec
 from ev2_plugin.nn.stochastic_depth import EquivariantDropout, GraphStochasticDepth
 

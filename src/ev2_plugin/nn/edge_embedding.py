@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ev2_plugin.nn.radial import EdgeContext, RadialFunction, element_table
+from ev2_plugin.nn.edge_context import EdgeContext, EdgePart
+from ev2_plugin.nn.radial import RadialFunction, element_table
 from ev2_plugin.nn.specs import EdgeScalarSpec
 from ev2_plugin.ops.backend import Operations
 
@@ -32,7 +34,11 @@ class EdgeDegreeEmbedding(nn.Module):
 
     def forward(self, edges: EdgeContext) -> Float[Tensor, "nodes coefficients channels"]:
         """Embedding of every node's neighbourhood."""
-        weights = self.rad_func(edges, self.source_embedding, self.target_embedding)
+        parts = edges.parts if not torch.is_grad_enabled() else [EdgePart(edges, edges.graph)]
+        return torch.cat([self._sum(part) for part in parts]) / self.avg_degree
+
+    def _sum(self, part: EdgePart) -> Tensor:
+        weights = self.rad_func(part.edges, self.source_embedding, self.target_embedding)
         values = weights.unflatten(1, (self.num_degrees, -1))
-        back = edges.frames.back[:, :, : self.num_degrees]
-        return self.ops.rotate_back_and_sum(values, back, edges.graph) / self.avg_degree
+        back = part.edges.frames.back[:, :, : self.num_degrees]
+        return self.ops.rotate_back_and_sum(values, None, back, part.sums)

@@ -10,7 +10,6 @@ from ev2_plugin.nn.activation import SphereActivation, num_gates
 from ev2_plugin.nn.linear import EquivariantLinear
 from ev2_plugin.nn.specs import FeedForwardSpec, SphereSpec
 from ev2_plugin.nn.zero_gradient import with_zero_gradient
-from ev2_plugin.ops.backend import operations
 
 
 class FeedForward(nn.Module):
@@ -29,8 +28,8 @@ class FeedForward(nn.Module):
         lmax, hidden = sphere.layout.lmax, spec.hidden_channels
         self.num_gates = 0 if spec.grid_mlp else num_gates(spec.activation, lmax, hidden)
         self.spec, self.separable = spec, spec.activation == "separable_s2"
-        self.ops, self.grid = operations(sphere.backend), sphere.node_grid
-        self.so3_linear_1 = EquivariantLinear(spec.channels, hidden, lmax)
+        self.ops, self.grid = sphere.ops, sphere.node_grid
+        self.so3_linear_1 = EquivariantLinear(spec.channels, hidden, lmax, self.ops)
         if spec.grid_mlp:
             if self.separable:
                 self.scalar_mlp = nn.Sequential(nn.Linear(spec.channels, hidden), nn.SiLU())
@@ -43,7 +42,7 @@ class FeedForward(nn.Module):
             if self.num_gates:
                 self.gating_linear = nn.Linear(spec.channels, self.num_gates)
             self.activation = SphereActivation(spec.activation, self.grid, self.ops)
-        self.so3_linear_2 = EquivariantLinear(hidden, out_channels, lmax)
+        self.so3_linear_2 = EquivariantLinear(hidden, out_channels, lmax, self.ops)
 
     def forward(self, x: Float[Tensor, "nodes coefficients channels"]) -> Float[Tensor, "nodes coefficients out"]:
         """Transform node features, degree-major."""
@@ -67,7 +66,7 @@ class FeedForward(nn.Module):
         hidden = self.so3_linear_1(x)
         if self.spec.grid_mlp:
             return self._on_grid(x, hidden)
-        gates = self.gating_linear(x[:, 0]) if self.num_gates else x[:, 0, :0]
+        gates = self._linear(self.gating_linear, x[:, 0]) if self.num_gates else x[:, 0, :0]
         return self.activation(hidden, gates)
 
     def _on_grid(self, x: Tensor, hidden: Tensor) -> Tensor:
@@ -75,8 +74,9 @@ class FeedForward(nn.Module):
         to_grid, from_grid = self.grid.matrices(hidden.dtype, hidden.device)
         if self.separable:
             from_grid = from_grid[1:]
-        hidden = first(hidden)
-        hidden = last(self.ops.mlp_on_sphere(hidden, middle.weight.to(hidden.dtype), to_grid, from_grid))
+        hidden = self._linear(first, hidden)
+        hidden = self.ops.mlp_on_sphere(hidden, middle.weight.to(hidden.dtype), to_grid, from_grid)
+        hidden = self._linear(last, hidden)
         if not self.separable:
             return hidden
         return torch.cat((self._separate_scalars(x[:, :1]).to(hidden.dtype), hidden), dim=1)
@@ -84,4 +84,7 @@ class FeedForward(nn.Module):
     def _separate_scalars(self, x: Tensor) -> Tensor:
         """Degree 0 after a separable non-linearity: SiLU of a linear map of the input's degree 0."""
         linear = self.scalar_mlp[0] if self.spec.grid_mlp else self.gating_linear
-        return self.ops.silu(linear(x))
+        return self.ops.silu(self._linear(linear, x))
+
+    def _linear(self, layer: nn.Linear, x: Tensor) -> Tensor:
+        return self.ops.linear(x, layer.weight, layer.bias)

@@ -7,14 +7,17 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from ev2_plugin.nn.activation import SphereActivation, num_gates, smooth_leaky_relu
+from ev2_plugin.nn.activation import SphereActivation, num_gates
+from ev2_plugin.nn.edge_context import EdgeContext, EdgePart
 from ev2_plugin.nn.linear import EquivariantLinear
-from ev2_plugin.nn.radial import EdgeContext, RadialFunction, element_table
+from ev2_plugin.nn.radial import RadialFunction, element_table
 from ev2_plugin.nn.so2_convolution import SO2Convolution
 from ev2_plugin.nn.specs import AttentionSpec, EdgeScalarSpec, SphereSpec
 from ev2_plugin.nn.zero_gradient import with_zero_gradient
-from ev2_plugin.ops.backend import operations
+from ev2_plugin.ops.attention_scatter import LogitParameters
+from ev2_plugin.ops.edge_convolution import RadialWeights
 from ev2_plugin.so3.tables import index_table
 
 
@@ -35,7 +38,7 @@ class GraphAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.spec, self.layout = spec, sphere.layout
-        self.ops = ops = operations(sphere.backend)
+        self.ops = ops = sphere.ops
         lmax, pair_channels = sphere.layout.lmax, 2 * spec.channels
         self.num_alpha = spec.num_heads * spec.alpha_channels
         gates = num_gates(spec.activation, lmax, spec.hidden_channels)
@@ -60,7 +63,7 @@ class GraphAttention(nn.Module):
         self.alpha_dropout = nn.Dropout(spec.dropout)
         self.activation = SphereActivation(spec.activation, sphere.edge_grid, ops)
         self.so2_conv_2 = SO2Convolution(spec.hidden_channels, spec.num_heads * spec.value_channels, sphere.layout, ops)
-        self.proj = EquivariantLinear(spec.num_heads * spec.value_channels, out_channels, lmax)
+        self.proj = EquivariantLinear(spec.num_heads * spec.value_channels, out_channels, lmax, ops)
 
     def forward(
         self, x: Float[Tensor, "nodes coefficients channels"], edges: EdgeContext
@@ -74,36 +77,49 @@ class GraphAttention(nn.Module):
         Returns:
             New node features; a node without neighbours gets the projection's bias.
         """
-        values = self._weighted_values(x, edges)
-        return self.proj(self.ops.rotate_back_and_sum(values, edges.frames.back, edges.graph))
+        return self.proj(self._sums(x, edges, slice(None)))
 
     def vectors(
         self, x: Float[Tensor, "nodes coefficients channels"], edges: EdgeContext
     ) -> Float[Tensor, "nodes 3 out"]:
         """The coefficients of degree 1 of `forward`, in the order (x, y, z), without computing the others."""
-        values = self._weighted_values(x, edges)
-        vectors = self.ops.rotate_back_and_sum(values, edges.frames.back[:, 1:4], edges.graph)
+        vectors = self._sums(x, edges, slice(1, 4))
         return with_zero_gradient(self.proj.vectors(vectors), self.proj.bias)
 
-    def _weighted_values(self, x: Tensor, edges: EdgeContext) -> Tensor:
-        messages = self.ops.rotated_messages(x, self._radial_weights(edges), edges.graph, edges.frames)
-        hidden, scalars = self.so2_conv_1(messages)
+    def _sums(self, x: Tensor, edges: EdgeContext, coefficients: slice) -> Tensor:
+        """Weighted values summed at the receivers, a part of the edges at a time where none need be kept."""
+        if not torch.is_grad_enabled():
+            return torch.cat([self._sum(x, part, coefficients) for part in edges.parts])
+        if self.spec.recompute:
+            parts = edges.parts
+            return torch.cat([checkpoint(self._sum, x, part, coefficients, use_reentrant=False) for part in parts])
+        return self._sum(x, EdgePart(edges, edges.graph), coefficients)
+
+    def _sum(self, x: Tensor, part: EdgePart, coefficients: slice) -> Tensor:
+        edges = part.edges
+        weights = self.so2_conv_1.weights
+        hidden, scalars = self.ops.convolved_messages(x, self._radial(edges), weights, edges.graph, edges.frames)
         alpha, gates = scalars.split((self.num_alpha, scalars.shape[1] - self.num_alpha), dim=1)
-        values, _ = self.so2_conv_2(self.activation(hidden, gates))
-        attention = self.alpha_dropout(self._attention(alpha, edges))  # [E, heads]
-        heads = values.unflatten(-1, (self.spec.num_heads, -1))  # [E, kept, heads, values]
-        return (heads * attention[:, None, :, None]).flatten(2)
-
-    def _radial_weights(self, edges: EdgeContext) -> Tensor:
-        tables = self.source_embedding, self.target_embedding
-        if self.so2_conv_1.rad_func is not None:
-            weights = self.so2_conv_1.rad_func(edges, *tables)
-            return weights.unflatten(1, (self.layout.num_radial, -1))
-        per_degree = self.rad_func(edges, *tables).unflatten(1, (self.layout.lmax + 1, -1))
-        return per_degree.index_select(1, index_table(self.layout.radial_degrees, per_degree.device))
-
-    def _attention(self, alpha: Tensor, edges: EdgeContext) -> Tensor:
         per_head = alpha.unflatten(1, (self.spec.num_heads, -1))  # [E, heads, alpha]
-        activated = smooth_leaky_relu(self.alpha_norm(per_head), self.ops.silu)
-        logits = torch.einsum("eha,ha->eh", activated, self.alpha_dot)
-        return self.ops.softmax_by_receiver(logits, edges.graph)
+        attention = self.alpha_dropout(self.ops.attention_weights(per_head, self._logits, part.sums))  # [E, heads]
+        values, _ = self.so2_conv_2(self.activation(hidden, gates))
+        return self.ops.rotate_back_and_sum(values, attention, edges.frames.back[:, coefficients], part.sums)
+
+    def _radial(self, edges: EdgeContext) -> RadialWeights:
+        """The radial function, its last map spread over the orders if they share weights."""
+        function = self.so2_conv_1.rad_func or self.rad_func
+        hidden, last = function.hidden(edges, self.source_embedding, self.target_embedding), function.last
+        if not self.spec.share_radial_orders:
+            return RadialWeights(hidden, last.weight, last.bias)
+        degree = index_table(self.layout.radial_degrees, hidden.device)
+        weight, bias = (
+            p.unflatten(0, (self.layout.lmax + 1, -1)).index_select(0, degree).flatten(0, 1)
+            for p in (last.weight, last.bias)
+        )
+        return RadialWeights(hidden, weight, bias)
+
+    @property
+    def _logits(self) -> LogitParameters:
+        if isinstance(self.alpha_norm, nn.LayerNorm):
+            return LogitParameters(self.alpha_norm.weight, self.alpha_norm.bias, self.alpha_dot)
+        return LogitParameters(None, None, self.alpha_dot)

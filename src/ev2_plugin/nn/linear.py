@@ -7,8 +7,8 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from ev2_plugin.ops.backend import Operations
 from ev2_plugin.so3.layout import CoefficientLayout
 from ev2_plugin.so3.tables import index_table
 
@@ -20,11 +20,12 @@ class EquivariantLinear(nn.Module):
         in_channels: Input channels.
         out_channels: Output channels.
         lmax: Largest degree.
+        ops: Operations to use.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, lmax: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, lmax: int, ops: Operations) -> None:
         super().__init__()
-        self.in_features, self.out_features, self.lmax = in_channels, out_channels, lmax
+        self.in_features, self.out_features, self.lmax, self.ops = in_channels, out_channels, lmax, ops
         bound = 1 / math.sqrt(in_channels)
         self.weight = nn.Parameter(torch.empty(lmax + 1, out_channels, in_channels).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(out_channels))
@@ -32,16 +33,17 @@ class EquivariantLinear(nn.Module):
     def forward(self, x: Float[Tensor, "nodes coefficients channels"]) -> Float[Tensor, "nodes coefficients out"]:
         """Apply every degree's map to its coefficients."""
         degrees = index_table(CoefficientLayout(self.lmax, 0).degrees, x.device)
-        out = torch.einsum("nic,ioc->nio", x, self.weight.index_select(0, degrees))
+        per_coefficient = self.weight.index_select(0, degrees).mT  # [coefficients, channels, out]
+        out = self.ops.product(x.transpose(0, 1), per_coefficient).transpose(0, 1)
         return torch.cat((out[:, :1] + self.bias, out[:, 1:]), dim=1)
 
     def scalars(self, x: Float[Tensor, "nodes channels"]) -> Float[Tensor, "nodes out"]:
         """The map of degree 0 alone."""
-        return F.linear(x, self.weight[0], self.bias)
+        return self.ops.linear(x, self.weight[0], self.bias)
 
     def vectors(self, x: Float[Tensor, "nodes 3 channels"]) -> Float[Tensor, "nodes 3 out"]:
         """The map of degree 1 alone."""
-        return F.linear(x, self.weight[1])
+        return self.ops.linear(x, self.weight[1], None)
 
     def extra_repr(self) -> str:
         """Sizes, for printing."""

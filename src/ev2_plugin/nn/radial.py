@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -11,29 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ev2_plugin.graph.edge_graph import EdgeGraph
+from ev2_plugin.nn.edge_context import EdgeContext
 from ev2_plugin.nn.specs import EdgeScalarSpec
 from ev2_plugin.ops.backend import Operations
-from ev2_plugin.so3.edge_frame import EdgeFrames
-
-
-@dataclass(frozen=True)
-class EdgeContext:
-    """Everything the layers need to know of the edges, made once per forward pass.
-
-    Attributes:
-        graph: The edges.
-        frames: Their frames.
-        scalars: Distance basis and, if they are shared, element embeddings, [edges, inputs].
-        sender_elements: Atomic numbers, [edges].
-        receiver_elements: Atomic numbers, [edges].
-    """
-
-    graph: EdgeGraph
-    frames: EdgeFrames
-    scalars: Tensor
-    sender_elements: Tensor
-    receiver_elements: Tensor
 
 
 class GaussianBasis(nn.Module):
@@ -107,22 +86,33 @@ class RadialFunction(nn.Module):
     def forward(
         self, edges: EdgeContext, sender_table: nn.Embedding | None, receiver_table: nn.Embedding | None
     ) -> Float[Tensor, "edges out"]:
-        """Weights of every edge.
+        """Weights of every edge."""
+        return self.ops.linear(self.hidden(edges, sender_table, receiver_table), self.last.weight, self.last.bias)
+
+    @property
+    def last(self) -> nn.Linear:
+        """The linear map from the hidden features to the weights."""
+        return self.net[-1]
+
+    def hidden(
+        self, edges: EdgeContext, sender_table: nn.Embedding | None, receiver_table: nn.Embedding | None
+    ) -> Float[Tensor, "edges width"]:
+        """What enters the last linear map.
 
         The first linear map acts on the concatenation (basis, sender element, receiver element). Elements take a
         few dozen values, so their part is computed per table row and looked up per edge.
         """
-        first, norm_1, _, second, norm_2, _, last = self.net
+        first, norm_1, _, second, norm_2, _, _ = self.net
         if sender_table is None or receiver_table is None:
-            hidden = first(edges.scalars)
+            hidden = self.ops.linear(edges.scalars, first.weight, first.bias)
         else:
             width = sender_table.embedding_dim
             basis, sender, receiver = first.weight.split((edges.scalars.shape[1], width, width), dim=1)
-            hidden = F.linear(edges.scalars, basis, first.bias)
+            hidden = self.ops.linear(edges.scalars, basis, first.bias)
             hidden = hidden + F.embedding(edges.sender_elements, F.linear(sender_table.weight, sender))
             hidden = hidden + F.embedding(edges.receiver_elements, F.linear(receiver_table.weight, receiver))
         hidden = self.ops.silu(norm_1(hidden))
-        return last(self.ops.silu(norm_2(second(hidden))))
+        return self.ops.silu(norm_2(self.ops.linear(hidden, second.weight, second.bias)))
 
 
 def element_table(spec: EdgeScalarSpec) -> nn.Embedding | None:

@@ -61,6 +61,10 @@ class SO2Convolution(nn.Module):
         self, x: Float[Tensor, "edges kept channels"]
     ) -> tuple[Float[Tensor, "edges kept out"], Float[Tensor, "edges scalars"]]:
         """Convolved features and extra scalars."""
+        return self.ops.so2_linear(x, self.weights, self.layout)
+
+    @property
+    def weights(self) -> SO2Weights:
+        """The parameters as the operations take them."""
         pairs = tuple(pair.fc.weight for pair in self.so2_m_conv)
-        weights = SO2Weights(self.fc_m0.weight, self.fc_m0.bias, pairs, self.num_scalars)
-        return self.ops.so2_linear(x, weights, self.layout)
+        return SO2Weights(self.fc_m0.weight, self.fc_m0.bias, pairs, self.num_scalars)

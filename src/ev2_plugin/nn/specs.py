@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ev2_plugin.ops.backend import Backend
+from ev2_plugin.ops.backend import Backend, Operations, operations
+from ev2_plugin.ops.linear import Precision
 from ev2_plugin.so3.layout import CoefficientLayout
 from ev2_plugin.so3.sphere_grid import SphereGrid
 
@@ -32,11 +33,17 @@ class EdgeScalarSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class SphereSpec:
-    """Degrees, grid and backend shared by all layers."""
+    """Degrees, grid and arithmetic shared by all layers."""
 
     layout: CoefficientLayout
     grid_resolution: int | None
     backend: Backend
+    precision: Precision
+
+    @property
+    def ops(self) -> Operations:
+        """The operations that backend and precision stand for."""
+        return operations(self.backend, self.precision)
 
     @property
     def edge_grid(self) -> SphereGrid:
@@ -64,6 +71,7 @@ class AttentionSpec:
         renormalize: Layer norm before the attention weight's non-linearity.
         share_radial_orders: One radial weight per degree instead of one per degree and |m|.
         dropout: Probability of dropping an attention weight.
+        recompute: Keep no edge tensors for the backward pass: compute them again there.
     """
 
     channels: int
@@ -75,6 +83,7 @@ class AttentionSpec:
     renormalize: bool
     share_radial_orders: bool
     dropout: float
+    recompute: bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Attention weights over the edges of each receiver."""
 
-from ev2_plugin.ops.attention_scatter.reference import softmax_by_receiver
+from ev2_plugin.ops.attention_scatter import fused, reference
+from ev2_plugin.ops.attention_scatter.reference import LogitParameters
 
-__all__ = ["softmax_by_receiver"]
+__all__ = ["LogitParameters", "fused", "reference"]

@@ -1,5 +1,5 @@
 """Node features into the edge frames, and edge features back and summed at the receivers."""
 
-from ev2_plugin.ops.edge_rotation import lean, reference
+from ev2_plugin.ops.edge_rotation import pytorch, reference
 
-__all__ = ["lean", "reference"]
+__all__ = ["pytorch", "reference"]

@@ -44,17 +44,22 @@ def expand_orders(radial: Tensor, layout: CoefficientLayout) -> Tensor:
 
 def rotate_back_and_sum(
     values: Float[Tensor, "edges rows channels"],
+    attention: Float[Tensor, "edges heads"] | None,
     back: Float[Tensor, "edges coefficients rows"],
     graph: EdgeGraph,
 ) -> Float[Tensor, "nodes coefficients channels"]:
-    """Edge features back in the lab frame, summed over the edges of each receiver.
+    """Edge features times attention weights, back in the lab frame, summed over the edges of each receiver.
 
     Args:
         values: Order-major edge features, or leading rows of them.
+        attention: Weights; head h weighs the h-th of `heads` equal parts of the channels. None for 1.
         back: The columns of `EdgeFrames.back` for those rows, and the rows for the coefficients wanted.
         graph: Edges.
 
     Returns:
         Degree-major node features; zero where a node receives nothing.
     """
+    if attention is not None:
+        heads = values.unflatten(-1, (attention.shape[1], -1))  # [E, rows, heads, channels / heads]
+        values = (heads * attention[:, None, :, None]).flatten(2)
     return sum_at_receivers(torch.bmm(back, values), graph)

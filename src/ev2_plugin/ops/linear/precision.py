@@ -29,8 +29,10 @@ Precision = Literal["highest", "high", "tf32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
-def product(a: Float[Tensor, "m k"], b: Float[Tensor, "k n"], precision: Precision) -> Float[Tensor, "m n"]:
-    """The matrix product of two factors of one dtype.
+def product(
+    a: Float[Tensor, "*batch m k"], b: Float[Tensor, "*batch k n"], precision: Precision
+) -> Float[Tensor, "*batch m n"]:
+    """The matrix product of two factors of one dtype, or of a batch of them.
 
     Args:
         a: Left factor; any strides.

@@ -48,8 +48,11 @@ def split(x: Float32[Tensor, "*shape"]) -> tuple[Float32[Tensor, "*shape"], Floa
 
 
 def split_product(
-    a: Float32[Tensor, "m k"], b: Float32[Tensor, "k n"], bias: Float32[Tensor, " n"] | None, add_product: AddProduct
-) -> Float32[Tensor, "m n"]:
+    a: Float32[Tensor, "*batch m k"],
+    b: Float32[Tensor, "*batch k n"],
+    bias: Float32[Tensor, " n"] | None,
+    add_product: AddProduct,
+) -> Float32[Tensor, "*batch m n"]:
     """A b + bias from three TF32 products, the small ones first.
 
     Infinities and NaN come out as they do of the plain product: no term multiplies two remainders.
@@ -62,7 +65,7 @@ def split_product(
     """
     a_high, a_low = split(a)
     b_high, b_low = split(b)
-    total = None if bias is None else bias.repeat(len(a), 1)
+    total = None if bias is None else bias.repeat(*a.shape[:-1], 1)
     total = add_product(total, a_low, b_high)
     total = add_product(total, a_high, b_low)
     return add_product(total, a_high, b_high)

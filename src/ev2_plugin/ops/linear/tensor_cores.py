@@ -21,13 +21,13 @@ def tensor_core_product(a: Tensor, b: Tensor, bias: Tensor | None, split: bool) 
     """A b + bias of fp32 matrices by TF32 products; differentiable, with the same products in the backward pass.
 
     Args:
-        a: [m, k], any strides.
-        b: [k, n], any strides.
+        a: [m, k] or [batch, m, k], any strides.
+        b: [k, n] or [batch, k, n], any strides.
         bias: [n] or None.
         split: Three products of split factors instead of one of rounded factors.
 
     Returns:
-        [m, n].
+        [m, n] or [batch, m, n].
     """
     with torch.autocast(a.device.type, enabled=False), _tf32_units():
         return split_product(a, b, bias, _add_product) if split else _plain_product(a, b, bias)
@@ -35,7 +35,7 @@ def tensor_core_product(a: Tensor, b: Tensor, bias: Tensor | None, split: bool) 
 
 @tensor_core_product.register_fake
 def _(a: Tensor, b: Tensor, bias: Tensor | None, split: bool) -> Tensor:
-    return a.new_empty(a.shape[0], b.shape[1])
+    return a.new_empty(*a.shape[:-1], b.shape[-1])
 
 
 def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -47,8 +47,8 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Ten
     a, b = ctx.saved_tensors
     wants_a, wants_b, wants_bias, _ = ctx.needs_input_grad
     return (
-        tensor_core_product(grad, b.T, None, ctx.split) if wants_a else None,
-        tensor_core_product(a.T, grad, None, ctx.split) if wants_b else None,
+        tensor_core_product(grad, b.mT, None, ctx.split) if wants_a else None,
+        tensor_core_product(a.mT, grad, None, ctx.split) if wants_b else None,
         grad.sum(dim=0) if wants_bias else None,
         None,
     )
@@ -68,8 +68,10 @@ def _tf32_units() -> Iterator[None]:
 
 
 def _plain_product(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.mm(a, b) if bias is None else torch.addmm(bias, a, b)
+    return torch.matmul(a, b) if bias is None else torch.addmm(bias, a, b)
 
 
 def _add_product(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
-    return torch.mm(a, b) if total is None else total.addmm_(a, b)
+    if total is None:
+        return torch.matmul(a, b)
+    return total.addmm_(a, b) if a.ndim == 2 else total.baddbmm_(a, b)

@@ -1,0 +1,77 @@
+"""What the layers know of the edges, whole or a part at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from ev2_plugin.graph.edge_graph import EdgeGraph
+from ev2_plugin.so3.edge_frame import EdgeFrames
+
+
+@dataclass(frozen=True)
+class EdgeContext:
+    """Everything the layers need to know of the edges, made once per forward pass.
+
+    Attributes:
+        graph: The edges.
+        frames: Their frames.
+        scalars: Distance basis and, if they are shared, element embeddings, [edges, inputs].
+        sender_elements: Atomic numbers, [edges].
+        receiver_elements: Atomic numbers, [edges].
+        max_edges: The most edges whose features may exist together while nothing is kept for a backward pass.
+    """
+
+    graph: EdgeGraph
+    frames: EdgeFrames
+    scalars: Tensor
+    sender_elements: Tensor
+    receiver_elements: Tensor
+    max_edges: int
+
+    @cached_property
+    def parts(self) -> list[EdgePart]:
+        """Consecutive receivers with all their edges, at most `max_edges` edges each where that is possible.
+
+        Where there are more edges than that, this waits for the device once.
+        """
+        if len(self.scalars) <= self.max_edges:
+            return [EdgePart(self, self.graph)]
+        pointers = self.graph.row_pointers.tolist()
+        return [self._part(nodes, slice(pointers[nodes.start], pointers[nodes.stop])) for nodes in self._cut(pointers)]
+
+    def _cut(self, pointers: list[int]) -> Iterator[slice]:
+        start = 0
+        for stop in range(1, len(pointers)):
+            if stop + 1 == len(pointers) or pointers[stop + 1] - pointers[start] > self.max_edges:
+                yield slice(start, stop)
+                start = stop
+
+    def _part(self, nodes: slice, edges: slice) -> EdgePart:
+        graph, frames = self.graph.part(edges), self.frames
+        context = EdgeContext(
+            graph,
+            EdgeFrames(frames.layout, frames.into[edges], frames.back[edges]),
+            self.scalars[edges],
+            self.sender_elements[edges],
+            self.receiver_elements[edges],
+            self.max_edges,
+        )
+        local = EdgeGraph(graph.senders, graph.receivers - nodes.start, graph.vectors, nodes.stop - nodes.start)
+        return EdgePart(context, local)
+
+
+@dataclass(frozen=True)
+class EdgePart:
+    """All edges of consecutive receivers.
+
+    Attributes:
+        edges: The edges; senders and receivers are counted in the whole graph.
+        sums: The same edges with receivers counted from the part's first: for what is summed at receivers.
+    """
+
+    edges: EdgeContext
+    sums: EdgeGraph
