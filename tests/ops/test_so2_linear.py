@@ -82,3 +82,21 @@ def test_commutes_with_turns_about_the_edge(form) -> None:
     turned_out, turned_scalars = apply(form, layout, 3, [turn(tensors[0], 0.8), *tensors[1:]])
     torch.testing.assert_close(turned_out, turn(out, 0.8), atol=1e-12, rtol=0)
     torch.testing.assert_close(turned_scalars, scalars, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("num_scalars", [0, 5])
+@pytest.mark.parametrize("edges", EDGES)
+@pytest.mark.parametrize(("lmax", "mmax"), PAIRS)
+def test_backward_is_the_gradient_of_the_reference(lmax: int, mmax: int, edges: int, num_scalars: int) -> None:
+    layout = CoefficientLayout(lmax, mmax)
+    x, zero, bias, *pairs = tensors = problem(layout, edges, num_scalars)
+    grads = torch.randn(edges, layout.num_kept, 2).double(), torch.randn(edges, num_scalars).double()
+    out = apply(reference.so2_linear, layout, num_scalars, tensors)
+    expected_x, expected_zero, _, *expected_pairs = torch.autograd.grad(out, tensors, grads)
+    with torch.no_grad():
+        matrices = one_gemm.block_matrices(SO2Weights(zero, bias, tuple(pairs), num_scalars))
+        grad_x, (grad_zero, *grad_matrices) = one_gemm.so2_linear_backward(x, *grads, matrices, layout)
+    grad_pairs = [one_gemm.real_as_complex(grad) for grad in grad_matrices]
+    ours, expected = [grad_x, grad_zero, *grad_pairs], [expected_x, expected_zero, *expected_pairs]
+    for a, b in zip(ours, expected, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-12)
