@@ -10,6 +10,7 @@ from ev2_plugin.cli.check import check
 from ev2_plugin.cli.data import data
 from ev2_plugin.cli.demo import demo
 from ev2_plugin.cli.fairchem import fairchem
+from ev2_plugin.cli.precision import precision
 from ev2_plugin.cli.version import version
 
 app = typer.Typer(
@@ -28,4 +29,5 @@ app.command(
 app.command(context_settings={"ignore_unknown_options": True})(check)
 app.add_typer(data)
 app.command()(demo)
+app.command()(precision)
 app.command()(version)
