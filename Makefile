@@ -3,7 +3,8 @@
 #   make test       the tests, with coverage
 #   make test-host  plain `fairchem` on an ordinary (not editable) installation
 #   make lint       ruff, mypy, the import ladder
-#   make bench      our speed and memory beside the host's
+#   make bench      our speed and memory beside the host's on this CPU, and docs/performance.md (half an hour)
+#   make bench-gpu  the same on an NVIDIA GPU
 #   make fidelity   the table of deviations from the host's model
 #   make learning   every kind of recipe overfits a small set; S2EF beside the host's model (16 minutes on a busy machine)
 #   make ablations  the rows of the paper's Table 1a at reduced width (10 minutes)
@@ -14,7 +15,7 @@ BIN := .venv/bin
 HOST := .host-venv
 export UV_HTTP_TIMEOUT ?= 600
 
-.PHONY: demo test test-host lint format bench fidelity learning ablations setup clean
+.PHONY: demo test test-host lint format bench bench-gpu fidelity learning ablations setup clean
 
 demo: setup
 	$(BIN)/ev2 demo
@@ -36,8 +37,10 @@ format: setup
 	$(BIN)/ruff format
 
 bench: setup
-	$(BIN)/python benchmarks/bench_forward_training.py --threads 2 --out benchmarks/results/31M_cpu_2_threads.json
-	$(BIN)/python benchmarks/bench_forward_training.py --threads 1 --out benchmarks/results/31M_cpu_1_thread.json
+	$(BIN)/python benchmarks/run_all.py --threads 2
+
+bench-gpu: setup
+	$(BIN)/python benchmarks/run_all.py --device cuda
 
 fidelity: setup
 	$(BIN)/python benchmarks/fidelity_table.py

@@ -149,9 +149,10 @@ def machine(device: str) -> dict[str, Any]:
     """The device and the versions a figure depends on."""
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     cpu = names[0].split(":")[1].strip() if names else platform.processor()
+    threads = torch.get_num_threads()
     packages = ("torch", "triton", "fairchem-core", "ev2-plugin")
     return {
-        "device": torch.cuda.get_device_name() if device == "cuda" else f"{cpu}, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name() if device == "cuda" else f"{cpu}, {threads} thread{'s' * (threads > 1)}",
         "cpu": cpu,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "amx": "amx_tile" in Path("/proc/cpuinfo").read_text(),

@@ -8,7 +8,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+
+from plain_ticks import plain_ticks
 
 COLORS = ("#1f77b4", "#d62728", "#2ca02c")
 QUIET_COLOR = "0.45"
@@ -46,7 +47,7 @@ def _errors(axes: Axes, task: Mapping[str, Any]) -> None:
         axes.plot(target["curve"]["steps"], shares, ".-", color=color, label=label, markersize=4)
     axes.axhline(0.1, color=QUIET_COLOR, linestyle="--", linewidth=1)
     axes.set(title=task["title"], ylabel="training error / mean predictor's", yscale="log")
-    _plain_ticks(axes)
+    plain_ticks(axes.yaxis)
 
 
 def _losses(axes: Axes, comparison: Mapping[str, Any]) -> None:
@@ -56,7 +57,7 @@ def _losses(axes: Axes, comparison: Mapping[str, Any]) -> None:
     )
     axes.plot(losses["ours"]["steps"], losses["ours"]["values"], color=COLORS[0], linewidth=1, label="ours")
     axes.set(title="S2EF: loss of each batch", ylabel="loss (of normalised labels)", yscale="log")
-    _plain_ticks(axes)
+    plain_ticks(axes.yaxis)
 
 
 def _differences(axes: Axes, comparison: Mapping[str, Any]) -> None:
@@ -69,10 +70,3 @@ def _differences(axes: Axes, comparison: Mapping[str, Any]) -> None:
         curve = comparison["differences"][pair]["curve"]
         axes.plot(curve["steps"], curve["values"], color=color, linewidth=1, label=label)
     axes.set(title="S2EF: difference of losses", ylabel="relative difference", yscale="log")
-
-
-def _plain_ticks(axes: Axes) -> None:
-    """Write plain numbers on a logarithmic axis, three per decade."""
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_locator(NullLocator())

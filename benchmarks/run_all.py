@@ -26,6 +26,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("bench_inference_training.py", "--only", "86M-OMat"),
     ("bench_table8.py",),
     ("bench_inference_training.py", "--only", "153M"),
+    ("bench_estimate.py",),
 )
 """What answers most comes first: a run may be cut."""
 
