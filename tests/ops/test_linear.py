@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from ev2_plugin.ops.linear import Precision, linear, precision, product, tensor_cores
 from ev2_plugin.ops.linear.split import LARGEST, round_to_tf32, split, split_product
 from ev2_plugin.ops.linear.tensor_cores import tensor_core_product
+from helpers.tf32_units import emulate_units, emulated_plain_product, emulated_product, serve_cpu
 
 MODES: tuple[Precision, ...] = precision.PRECISIONS
 
@@ -19,21 +20,6 @@ def with_ten_bits(x: Tensor) -> Tensor:
     return torch.ldexp(rounded, exponent - 11)
 
 
-def cut_to_tf32(x: Tensor) -> Tensor:
-    """As the units read their inputs: the low bits are not looked at."""
-    return (x.contiguous().view(torch.int32) & -(2**13)).view(torch.float32)
-
-
-def emulated_product(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
-    out = cut_to_tf32(a) @ cut_to_tf32(b)
-    return out if total is None else total.add_(out)
-
-
-def emulated_plain_product(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
-    out = emulated_product(None, round_to_tf32(a), round_to_tf32(b))
-    return out if bias is None else out + bias
-
-
 def relative_error(out: Tensor, exact: Tensor) -> float:
     assert out.dtype == torch.float32
     return float(torch.linalg.vector_norm(out.double() - exact) / torch.linalg.vector_norm(exact))
@@ -41,9 +27,7 @@ def relative_error(out: Tensor, exact: Tensor) -> float:
 
 @pytest.fixture
 def units(monkeypatch: pytest.MonkeyPatch) -> None:
-    """TF32 units on the CPU: factors are cut, sums are fp32."""
-    monkeypatch.setattr(tensor_cores, "_add_product", emulated_product)
-    monkeypatch.setattr(tensor_cores, "_plain_product", emulated_plain_product)
+    emulate_units(monkeypatch)
 
 
 class TestRounding:
@@ -125,6 +109,19 @@ def test_operator_values_and_gradients(m: int, k: int, n: int, bias: bool) -> No
             assert (relative_error(out, exact) < 1e-6) == split_factors
 
 
+@pytest.mark.usefixtures("units")
+@pytest.mark.parametrize("size", [0, 1, 3])
+def test_operator_on_a_batch_of_matrices(size: int) -> None:
+    a = torch.randn(size, 6, 5).mT.requires_grad_()
+    b = torch.randn(size, 6, 4, requires_grad=True)
+    out = tensor_core_product(a, b, None, True)
+    torch.testing.assert_close(out, a @ b, rtol=1e-5, atol=1e-6)
+    grad = torch.randn_like(out)
+    expected = torch.autograd.grad(a @ b, [a, b], grad)
+    torch.testing.assert_close(torch.autograd.grad(out, [a, b], grad), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(product(a, b, "high"), a @ b)
+
+
 @pytest.mark.parametrize("split_factors", [True, False])
 def test_operator_is_well_formed(split_factors: bool) -> None:
     inputs = [torch.randn(shape, requires_grad=True) for shape in [(5, 7), (7, 3), (3,)]]
@@ -191,7 +188,7 @@ def test_linear_on_the_cpu_is_plain(mode: Precision, shape: tuple[int, ...], dty
 def test_linear_on_tensor_cores(
     mode: Precision, least: float, most: float, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "_on_tensor_cores", lambda x, mode: True)
+    serve_cpu(monkeypatch)
     x = torch.randn(*shape[:-1], 2 * shape[-1])[..., ::2]  # strided
     weight, bias = torch.randn(5, 7), torch.randn(5)
     for one_bias in (bias, None):
