@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ev2_plugin.graph.edge_graph import EdgeGraph
-from ev2_plugin.graph.neighbors import radius_graph
+from ev2_plugin.graph.neighbors import SearchMethod, radius_graph
 from ev2_plugin.model.config import ModelConfig
 
 
@@ -70,11 +70,12 @@ def build_batch(
         cells: Lattice vectors as rows, in Å.
         pbc: Periodic directions of each structure.
         natoms: Atoms of each structure.
-        config: Cutoff, neighbour limit and table size.
+        config: Cutoff, neighbour limit, table size and backend: `reference` compares all pairs, the edges are the same.
 
     Raises:
         ValueError: If an element is outside the tables or `radius_graph` refuses the geometry.
     """
     check_elements(atomic_numbers, config.max_num_elements)
-    graph = radius_graph(positions, cells, pbc, natoms, config.neighbor_rule)
+    method: SearchMethod = "all_pairs" if config.backend == "reference" else "auto"
+    graph = radius_graph(positions, cells, pbc, natoms, config.neighbor_rule, method)
     return AtomBatch(atomic_numbers, natoms, graph)
