@@ -91,7 +91,7 @@ class StressHead(nn.Module):
         solid = solid_harmonics(frames.directions, graph.distances, self.layout.degrees)
         weights = self.sphharm_norm(solid.unsqueeze(-1))  # [E, coefficients, 1]
         ends = [graph.senders, graph.receivers] if self.spec.use_source_target_embedding else [graph.receivers]
-        along_edge = torch.cat([(embedding.nodes.index_select(0, end) * weights).sum(dim=1) for end in ends], dim=-1)
+        along_edge = torch.cat([(embedding.nodes[end] * weights).sum(dim=1) for end in ends], dim=-1)
         edge_features = self.xedge_layer_norm(along_edge)
         natoms = embedding.atoms.natoms
         if not self.spec.decompose:

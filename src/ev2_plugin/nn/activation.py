@@ -45,7 +45,7 @@ class SphereActivation(nn.Module):
         """Activate `x`, whose row 0 is degree 0 in either layout."""
         if self.activation == "gate":
             per_degree = gates.sigmoid().unflatten(1, (-1, x.shape[-1]))
-            gate = per_degree.index_select(1, index_table(self.gate_of_row, x.device))
+            gate = per_degree[:, index_table(self.gate_of_row, x.device)]
             return torch.cat((self.ops.silu(x[:, :1]), x[:, 1:] * gate), dim=1)
         to_grid, from_grid = self.grid.matrices(x.dtype, x.device)
         if self.activation == "s2":

@@ -113,8 +113,7 @@ class GraphAttention(nn.Module):
             return RadialWeights(hidden, last.weight, last.bias)
         degree = index_table(self.layout.radial_degrees, hidden.device)
         weight, bias = (
-            p.unflatten(0, (self.layout.lmax + 1, -1)).index_select(0, degree).flatten(0, 1)
-            for p in (last.weight, last.bias)
+            p.unflatten(0, (self.layout.lmax + 1, -1))[degree].flatten(0, 1) for p in (last.weight, last.bias)
         )
         return RadialWeights(hidden, weight, bias)
 

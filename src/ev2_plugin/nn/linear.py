@@ -33,7 +33,7 @@ class EquivariantLinear(nn.Module):
     def forward(self, x: Float[Tensor, "nodes coefficients channels"]) -> Float[Tensor, "nodes coefficients out"]:
         """Apply every degree's map to its coefficients."""
         degrees = index_table(CoefficientLayout(self.lmax, 0).degrees, x.device)
-        per_coefficient = self.weight.index_select(0, degrees).mT  # [coefficients, channels, out]
+        per_coefficient = self.weight[degrees].mT  # [coefficients, channels, out]
         out = self.ops.product(x.transpose(0, 1), per_coefficient).transpose(0, 1)
         return torch.cat((out[:, :1] + self.bias, out[:, 1:]), dim=1)
 

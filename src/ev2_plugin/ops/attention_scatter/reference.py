@@ -68,5 +68,5 @@ def softmax_by_receiver(logits: Float[Tensor, "edges heads"], graph: EdgeGraph) 
         Positive weights.
     """
     largest = torch.segment_reduce(logits.detach(), "max", offsets=graph.row_pointers, axis=0, unsafe=True)
-    weights = (logits - largest.index_select(0, graph.receivers)).exp()
-    return weights / sum_at_receivers(weights, graph).index_select(0, graph.receivers)
+    weights = (logits - largest[graph.receivers]).exp()
+    return weights / sum_at_receivers(weights, graph)[graph.receivers]

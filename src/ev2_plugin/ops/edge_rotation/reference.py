@@ -31,8 +31,8 @@ def rotated_messages(
 
     Source: paper, section 3 and appendix B.3; official code (transformer_block.py).
     """
-    sender = torch.bmm(frames.into, x.index_select(0, graph.senders))
-    receiver = torch.bmm(frames.into, x.index_select(0, graph.receivers))
+    sender = torch.bmm(frames.into, x[graph.senders])
+    receiver = torch.bmm(frames.into, x[graph.receivers])
     return torch.cat((sender, receiver), dim=-1) * expand_orders(radial, frames.layout)
 
 
