@@ -58,7 +58,7 @@ def _bars(axes: Axes, rows: Sequence[Mapping[str, Any]], quantity: str) -> None:
         places = [x + (i - (len(ways) - 1) / 2) * width for x, _ in present]
         values = [value_of(row, quantity, way) for _, row in present]
         low, high = ([_extreme(row, quantity, way, key) for _, row in present] for key in ("low", "high"))
-        errors = np.abs(np.array([low, high]) - values)
+        errors = np.abs(np.array([low, high]) - values).tolist()
         axes.bar(places, values, width, color=colors[way], label=way, yerr=errors, error_kw={"linewidth": 1})
         for place, value, top, (_, row) in zip(places, values, high, present, strict=True):
             if way != "host" and "host" in row[quantity]:
