@@ -9,6 +9,7 @@ import typer
 from ev2_plugin.cli.check import check
 from ev2_plugin.cli.data import data
 from ev2_plugin.cli.demo import demo
+from ev2_plugin.cli.estimate import estimate
 from ev2_plugin.cli.fairchem import fairchem
 from ev2_plugin.cli.precision import precision
 from ev2_plugin.cli.version import version
@@ -29,5 +30,6 @@ app.command(
 app.command(context_settings={"ignore_unknown_options": True})(check)
 app.add_typer(data)
 app.command()(demo)
+app.command(context_settings={"ignore_unknown_options": True})(estimate)
 app.command()(precision)
 app.command()(version)

@@ -94,14 +94,14 @@ def _costs(report: CheckReport) -> Iterator[tuple[str, str]]:
     )
     yield (
         "memory, estimated",
-        f"{_bytes(memory.total)} with {memory.structures} structures: weights {_bytes(memory.weights)}, gradients "
-        f"{_bytes(memory.gradients)}, optimiser {_bytes(memory.moments)}, averages {_bytes(memory.averaged)}, "
-        f"activations {_bytes(memory.activations)} ({_bytes(memory.per_structure)} per structure)",
+        f"{in_bytes(memory.total)} with {memory.structures} structures: weights {in_bytes(memory.weights)}, gradients "
+        f"{in_bytes(memory.gradients)}, optimiser {in_bytes(memory.moments)}, averages {in_bytes(memory.averaged)}, "
+        f"activations {in_bytes(memory.activations)} ({in_bytes(memory.per_structure)} per structure)",
     )
 
 
 def _describe_step(step: StepFacts, batch_size: int) -> str:
-    peak = f", {_bytes(step.peak_bytes)} at most" if step.peak_bytes is not None else ""
+    peak = f", {in_bytes(step.peak_bytes)} at most" if step.peak_bytes is not None else ""
     return (
         f"{step.structures} of {_counted(batch_size, 'structure')}, {step.atoms:,} atoms, {step.edges:,} edges: "
         f"loss {step.loss:.4g}, {_duration(step.seconds)} on {step.device}{peak}"
@@ -112,7 +112,7 @@ def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _bytes(count: int | float) -> str:
+def in_bytes(count: int | float) -> str:
     """In decimal units, three digits."""
     for unit in _UNITS[:-1]:
         if count < 999.5:

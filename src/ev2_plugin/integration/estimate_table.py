@@ -1,0 +1,74 @@
+"""Memory estimates as a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.markup import escape
+from rich.table import Table
+
+from ev2_plugin.integration.check.render import in_bytes
+from ev2_plugin.integration.dataset_sizes import StructureSizes
+from ev2_plugin.integration.estimate import UseEstimate
+
+
+def held_table(estimates: Sequence[UseEstimate], sizes: StructureSizes, title: str) -> Table:
+    """What there is to know besides batches: the structures, and what is held whatever the batch.
+
+    Args:
+        estimates: Of all uses.
+        sizes: Of the structures.
+        title: Name of the config.
+    """
+    table = Table(title=escape(title), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    fewest, most = sizes.natoms[-1], sizes.natoms[0]
+    atoms = f"{most} atoms" if fewest == most else f"{fewest} to {most} atoms, {sizes.mean_atoms:.1f} on average"
+    table.add_row("structures", escape(f"{sizes.source}; {atoms}, {sizes.edges_per_atom:.1f} edges per atom"))
+    for training, name in ((True, "training"), (False, "prediction")):
+        held = next((one.held for one in estimates if one.use.training is training), None)
+        if held is None:
+            continue
+        parts = {
+            "parameters": held.parameters,
+            "gradients": held.gradients,
+            "gradients being exchanged": held.exchanged,
+            "optimiser": held.moments,
+            "averages": held.averaged,
+        }
+        told = ", ".join(f"{part} {in_bytes(value)}" for part, value in parts.items() if value)
+        table.add_row(f"held in {name}", told)
+    return table
+
+
+def batch_table(estimates: Sequence[UseEstimate], configured: str, memory: int, device: str) -> Table:
+    """Peak memory and the largest batch of each use.
+
+    Args:
+        estimates: Of all uses.
+        configured: The level of `activation_checkpoint` that the config sets.
+        memory: Of the device, in bytes.
+        device: Its name.
+    """
+    table = Table(title=escape(f"Memory of batches; largest batch in {in_bytes(memory)}, {device}"))
+    columns = (
+        "", "checkpoint", "batch", "peak", "peak, largest structures", "per atom", "per edge", "largest batch",
+        "most atoms",
+    )  # fmt: skip
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number < 2 else "right")
+    for one in estimates:
+        chosen = one.use.training and one.use.level == configured
+        table.add_row(
+            "training" if one.use.training else "prediction",
+            one.use.level + (" (config)" if chosen else "") if one.use.training else "",
+            str(one.batch_size),
+            in_bytes(one.peak),
+            in_bytes(one.worst),
+            in_bytes(one.per_atom),
+            in_bytes(one.per_edge),
+            f"{one.largest_batch:,}",
+            f"{one.most_atoms:,}",
+        )
+    return table
