@@ -108,7 +108,7 @@ def _scales_in_config(run: Mapping[str, Any]) -> dict[str, float]:
 
 
 def read_batches(dataset: Path, samples: int, batch_size: int) -> Iterator[Batch]:
-    """Structures evenly spread over a dataset.
+    """Structures evenly spread over a dataset, in the order in which the host shuffles it.
 
     Args:
         dataset: A file or folder of .lmdb, or of ASE databases (.db, .aselmdb).
