@@ -8,7 +8,7 @@ The edges are those of `all_pairs` in each case, whichever search finds them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -56,17 +56,15 @@ def radius_graph(
         Edges sorted by receiver; a receiver's edges come in the order of sender, then periodic image.
 
     Raises:
-        ValueError: If a position is not finite, a periodic cell is singular, two atoms coincide, or the method is
-            unknown or does not serve the device.
+        ValueError: If a position is not finite, a periodic cell is singular, two atoms coincide, or the method does
+            not serve the device.
     """
-    if method not in get_args(SearchMethod):
-        raise ValueError(f"method must be one of {sorted(get_args(SearchMethod))}, got {method!r}")
     check_finite(positions)
     if int(natoms.sum()) != len(positions):
         raise ValueError(f"natoms adds up to {int(natoms.sum())} atoms, but there are {len(positions)} positions")
     systems = periodic_systems(positions, cells, pbc, natoms, rule.cutoff)
     with torch.no_grad():
-        if method == "all_pairs":
+        if method == "all_pairs" or not len(positions):
             receivers, senders, image = all_pairs(systems, rule)
         else:
             receivers, senders, image = _searched(systems, rule, _search_form(method, positions.device))

@@ -75,9 +75,9 @@ def periodic_systems(
         ValueError: If a periodic cell is singular.
     """
     device = positions.device
-    basis = torch.stack([_basis(cell, mask, s) for s, (cell, mask) in enumerate(zip(cells, pbc.tolist(), strict=True))])
-    lattices = torch.where(pbc.unsqueeze(-1), cells, basis.to(cells))
-    inverses = torch.linalg.inv(basis)
+    bases = _bases(cells.detach().cpu(), pbc.cpu())
+    lattices = torch.where(pbc.unsqueeze(-1), cells, bases.to(cells))
+    inverses = torch.linalg.inv(bases)
     # |n + difference of fractional coordinates| <= cutoff * |reciprocal vector| bounds the images along each axis
     reach = torch.ceil(cutoff * torch.linalg.vector_norm(inverses, dim=1)).long() * pbc.cpu()
     per_system = [torch.cartesian_prod(*(torch.arange(-n, n + 1) for n in row)) for row in reach.tolist()]
@@ -144,21 +144,20 @@ def copies_within(systems: PeriodicSystems, cutoff: float) -> Copies:
     return Copies(torch.cat(points), atom, image, own)
 
 
-def _basis(cell: Tensor, periodic: list[bool], system: int) -> Tensor:
-    """The cell in float64, rows that are not periodic replaced by unit vectors that complete a basis; on the CPU."""
-    if not any(periodic):
-        return torch.eye(3, dtype=torch.float64)
-    rows = cell.detach().double().cpu()
-    if not all(periodic):
-        keep = torch.tensor(periodic)
+def _bases(cells: Tensor, pbc: Tensor) -> Tensor:
+    """The cells in float64, rows that are not periodic replaced by unit vectors that complete a basis; on the CPU."""
+    bases = torch.where(pbc.unsqueeze(-1), cells.double(), torch.eye(3, dtype=torch.float64))
+    directions = pbc.sum(dim=1)
+    for system in ((directions == 1) | (directions == 2)).nonzero().flatten().tolist():
         # right singular vectors beyond the rank of the periodic rows are orthogonal to all of them
-        _, _, right = torch.linalg.svd(rows[keep])
-        rows = rows.clone()
-        rows[~keep] = right[sum(periodic) :]
-    volume, scale = torch.linalg.det(rows).abs(), torch.linalg.vector_norm(rows, dim=-1).prod()
-    if not volume > 1e-6 * scale:  # also true for NaN
+        _, _, right = torch.linalg.svd(bases[system, pbc[system]])
+        bases[system, ~pbc[system]] = right[directions[system] :]
+    volumes, scales = torch.linalg.det(bases).abs(), torch.linalg.vector_norm(bases, dim=-1).prod(dim=-1)
+    singular = (~(volumes > 1e-6 * scales)).nonzero().flatten()  # also where they are NaN
+    if len(singular):
+        system = int(singular[0])
         raise ValueError(
-            f"cell of system {system} is singular for its periodic directions {periodic}: {cell.tolist()}; "
-            "give linearly independent lattice vectors (Å) or switch periodicity off"
+            f"cell of system {system} is singular for its periodic directions {pbc[system].tolist()}: "
+            f"{cells[system].tolist()}; give linearly independent lattice vectors (Å) or switch periodicity off"
         )
-    return rows
+    return bases
