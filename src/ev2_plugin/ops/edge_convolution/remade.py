@@ -21,7 +21,12 @@ from ev2_plugin.ops.autocast import compute_dtype, without_autocast
 from ev2_plugin.ops.chunks import edge_chunks
 from ev2_plugin.ops.edge_convolution.reference import RadialWeights
 from ev2_plugin.ops.linear import Precision, linear, product
-from ev2_plugin.ops.so2_linear.one_gemm import block_matrices, real_as_complex, so2_linear, so2_linear_backward
+from ev2_plugin.ops.so2_linear.one_gemm import (
+    block_matrices,
+    real_as_complex,
+    so2_linear_backward,
+    so2_linear_by_blocks,
+)
 from ev2_plugin.ops.so2_linear.reference import SO2Weights
 from ev2_plugin.so3.edge_frame import EdgeFrames
 from ev2_plugin.so3.layout import CoefficientLayout
@@ -64,7 +69,7 @@ def _convolved_messages(
     lmax: int, mmax: int, num_scalars: int, precision: str, rotation: str,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     layout, weights = CoefficientLayout(lmax, mmax), SO2Weights(zero, bias, tuple(pairs), num_scalars)
-    products = cast(Precision, precision)
+    matrices, products = block_matrices(weights), cast(Precision, precision)
     out, scalars = _outputs(x, into, zero, num_scalars, lmax + 1)
     with without_autocast(x):
         for edges in _chunks(x, into):
@@ -72,7 +77,7 @@ def _convolved_messages(
             radial = linear(hidden[edges], radial_weight, radial_bias, products)
             radial = radial.unflatten(1, (layout.num_radial, -1))
             messages = _rotation(rotation).rotated_messages(x, radial, graph, frames)
-            out[edges], scalars[edges] = so2_linear(messages, weights, layout, products)
+            out[edges], scalars[edges] = so2_linear_by_blocks(messages, matrices, weights, layout, products)
     return out, scalars
 
 

@@ -19,11 +19,17 @@ def so2_linear(
     x: Tensor, weights: SO2Weights, layout: CoefficientLayout, precision: Precision = "highest"
 ) -> tuple[Tensor, Tensor]:
     """Same contract as the reference."""
-    zero, *pairs = (rows.flatten(1) for rows in x.split(layout.block_sizes, dim=1))
-    y = linear(zero, weights.zero, weights.bias, precision)
+    return so2_linear_by_blocks(x, block_matrices(weights), weights, layout, precision)
+
+
+def so2_linear_by_blocks(
+    x: Tensor, matrices: list[Tensor], weights: SO2Weights, layout: CoefficientLayout, precision: Precision
+) -> tuple[Tensor, Tensor]:
+    """The map with `block_matrices(weights)` made beforehand, for callers that apply it to many parts of the edges."""
+    blocks = (rows.flatten(1) for rows in x.split(layout.block_sizes, dim=1))
+    biases = (weights.bias, *(None for _ in weights.pairs))
+    y, *out = (linear(rows, m, bias, precision) for rows, m, bias in zip(blocks, matrices, biases, strict=True))
     scalars, y = y.split((weights.num_scalars, y.shape[1] - weights.num_scalars), dim=1)
-    matrices = (complex_as_real(weight) for weight in weights.pairs)
-    out = [linear(pair, matrix, None, precision) for pair, matrix in zip(pairs, matrices, strict=True)]
     return torch.cat((y, *out), dim=1).unflatten(1, (layout.num_kept, -1)), scalars
 
 
