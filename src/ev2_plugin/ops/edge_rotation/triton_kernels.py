@@ -5,8 +5,8 @@ degree-major matrix and, order-major, one row for m = 0 and two for each |m| up 
 columns are unrolled; the orders of a degree are one tile, the rows +m and -m two of them, so that both take the same
 radial weights. Sums at nodes run over the node's edges in their order: the same rounding every time.
 
-Every kernel wants dense tensors. Only the matrix may be part of a larger one: a part of the rows, or, for the kernels that
-take degrees together, of the coefficients too.
+Every kernel wants dense tensors. Only the matrix may be part of a larger one: leading rows of it, or, for the kernels
+that take all degrees together, any rows and coefficients.
 """
 
 # no `from __future__ import annotations`: the interpreter compares annotations with tl.constexpr
@@ -165,7 +165,7 @@ def node_gradient(
     grad, radial, into, row_pointers, sender_order, sender_pointers, out, LMAX: tl.constexpr, MMAX: tl.constexpr,
     KEPT: tl.constexpr, RADIAL: tl.constexpr, C: tl.constexpr, BLOCK_C: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """out[node] = sum over its edges of into.T @ (radial * grad), received, then sent; grid (nodes x degrees, tiles)."""
+    """out[node] = sum over its edges, received, then sent, of into.T @ (radial * grad); grid as `back_and_sum`."""
     for l in tl.static_range(LMAX + 1):
         if tl.program_id(0) % (LMAX + 1) == l:
             _node_gradient_of_degree(

@@ -1,8 +1,8 @@
 """Kernels of the sphere activation: the signal on the grid exists for one tile of points, in registers.
 
-The columns of a tile are pairs (row, channel) of the features: every one of them is multiplied by the same two matrices,
-coefficients -> points and points -> coefficients, which the caller has padded with zeros to whole tiles. A padded point
-adds nothing, a padded coefficient is not stored.
+The columns of a tile are pairs (row, channel) of the features: every one of them is multiplied by the same two
+matrices, coefficients -> points and points -> coefficients, which the caller has padded with zeros to whole tiles. A
+padded point adds nothing, a padded coefficient is not stored.
 """
 
 # no `from __future__ import annotations`: the interpreter compares annotations with tl.constexpr
@@ -17,7 +17,7 @@ import triton.language as tl
 @no_type_check
 def _product(left, right, DOT: tl.constexpr):
     """Matrix product without rounding of its factors; as a sum where the compiler has no product, for float64."""
-    if DOT:
+    if DOT:  # noqa: SIM108 the kernel language has no conditional expression of tensors
         out = tl.dot(left, right, input_precision="ieee")
     else:
         out = tl.sum(left[:, :, None] * right[None, :, :], axis=1)
@@ -48,7 +48,7 @@ def silu(
     C: tl.constexpr, BLOCK_IN: tl.constexpr, BLOCK_OUT: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_N: tl.constexpr,
     ACC: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
-    """out = from_grid @ silu(to_grid @ x); to_grid [POINTS, BLOCK_IN], from_grid [BLOCK_OUT, POINTS]."""
+    """The activation; to_grid [POINTS, BLOCK_IN], from_grid [BLOCK_OUT, POINTS]."""
     n = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
     k_in, k_out, p = tl.arange(0, BLOCK_IN), tl.arange(0, BLOCK_OUT), tl.arange(0, BLOCK_P)
     coefficients = _load(x, k_in, n, num_columns, K_IN, C, ACC)
@@ -68,7 +68,7 @@ def silu_gradient(
     C: tl.constexpr, BLOCK_IN: tl.constexpr, BLOCK_OUT: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_N: tl.constexpr,
     ACC: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
-    """out = to_grid.T @ (silu'(to_grid @ x) * (from_grid.T @ grad)), the signal computed a second time."""
+    """Write to_grid.T @ (silu'(to_grid @ x) * (from_grid.T @ grad)), the signal computed a second time."""
     n = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
     k_in, k_out, p = tl.arange(0, BLOCK_IN), tl.arange(0, BLOCK_OUT), tl.arange(0, BLOCK_P)
     coefficients = _load(x, k_in, n, num_columns, K_IN, C, ACC)
