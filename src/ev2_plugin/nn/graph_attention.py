@@ -13,7 +13,7 @@ from ev2_plugin.nn.activation import SphereActivation, num_gates
 from ev2_plugin.nn.edge_context import EdgeContext, EdgePart
 from ev2_plugin.nn.linear import EquivariantLinear
 from ev2_plugin.nn.radial import RadialFunction, element_table
-from ev2_plugin.nn.so2_convolution import SO2Convolution
+from ev2_plugin.nn.so2_convolution import MessageConvolution, SO2Convolution
 from ev2_plugin.nn.specs import AttentionSpec, EdgeScalarSpec, SphereSpec
 from ev2_plugin.nn.zero_gradient import with_zero_gradient
 from ev2_plugin.ops.attention_scatter import LogitParameters
@@ -39,23 +39,25 @@ class GraphAttention(nn.Module):
         super().__init__()
         self.spec, self.layout = spec, sphere.layout
         self.ops = ops = sphere.ops
-        lmax, pair_channels = sphere.layout.lmax, 2 * spec.channels
+        lmax = sphere.layout.lmax
         self.num_alpha = spec.num_heads * spec.alpha_channels
         gates = num_gates(spec.activation, lmax, spec.hidden_channels)
 
         self.source_embedding = element_table(edge_scalars)
         self.target_embedding = element_table(edge_scalars)
-        if spec.share_radial_orders:
-            self.rad_func = RadialFunction(edge_scalars, (lmax + 1) * pair_channels, ops)
-        self.so2_conv_1 = SO2Convolution(
-            pair_channels,
+        shared = spec.share_radial_orders
+        radial = RadialFunction(
+            edge_scalars, (lmax + 1 if shared else sphere.layout.num_radial) * 2 * spec.channels, ops
+        )
+        if shared:
+            self.rad_func = radial
+        self.so2_conv_1 = MessageConvolution(
+            spec.channels,
             spec.hidden_channels,
             sphere.layout,
             ops,
             num_scalars=self.num_alpha + gates,
-            radial=None
-            if spec.share_radial_orders
-            else RadialFunction(edge_scalars, sphere.layout.num_radial * pair_channels, ops),
+            radial=None if shared else radial,
         )
         self.alpha_norm = nn.LayerNorm(spec.alpha_channels) if spec.renormalize else nn.Identity()
         bound = 1 / math.sqrt(spec.alpha_channels)
@@ -97,8 +99,7 @@ class GraphAttention(nn.Module):
 
     def _sum(self, x: Tensor, part: EdgePart, coefficients: slice) -> Tensor:
         edges = part.edges
-        weights = self.so2_conv_1.weights
-        hidden, scalars = self.ops.convolved_messages(x, self._radial(edges), weights, edges.graph, edges.frames)
+        hidden, scalars = self.so2_conv_1(x, self._radial(edges), edges)
         alpha, gates = scalars.split((self.num_alpha, scalars.shape[1] - self.num_alpha), dim=1)
         per_head = alpha.unflatten(1, (self.spec.num_heads, -1))  # [E, heads, alpha]
         attention = self.alpha_dropout(self.ops.attention_weights(per_head, self._logits, part.sums))  # [E, heads]
