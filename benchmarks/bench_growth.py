@@ -33,12 +33,11 @@ SETTINGS = {
         "ours, edge chunks": Setting({"edge_memory_mb": 256}),
     },
 }
-SIDES = {"cpu": (5, 7, 10, 16, 23), "cuda": (5, 10, 16, 22, 32, 50, 71, 100, 130, 159)}
-"""Edges of the slabs in atoms: 102, 198, 402, 1026, 2118 atoms on a CPU, up to 101126 on a GPU."""
+SIDES = {"cpu": (5, 7, 10, 16), "cuda": (5, 10, 16, 22, 32, 50, 71, 100, 130, 159)}
+"""Edges of the slabs in atoms: 102, 198, 402, 1026 atoms on a CPU, up to 101126 on a GPU."""
+SAMPLES = {"cpu": 2, "cuda": 3}
 SECONDS = {"cpu": 40.0, "cuda": 60.0}
 """The longest single call."""
-SMALL = 300
-"""Atoms below which there are three samples instead of two."""
 SHARE_OF_MEMORY = 0.8
 """Of what is free, the most that a size may be expected to need."""
 
@@ -88,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
     for side in (2, 3) if args.smoke else SIDES[args.device]:
         atoms = slab(side)
         Console().print(f"{len(atoms)} atoms")
-        row = measure(atoms, row, found, args.device, samples=3 if len(atoms) < SMALL else 2)
+        row = measure(atoms, row, found, args.device, samples=SAMPLES[args.device])
         file.add(row)
         if not row["seconds"]:
             break

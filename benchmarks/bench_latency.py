@@ -5,12 +5,13 @@ Run: python benchmarks/bench_latency.py [--device cuda] [--threads 2]
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
-from rich.console import Console
 from torch_geometric.data import Batch
 
 from ev2_plugin.integration.fidelity import batch_with_edges
-from harness import ResultFile, alternating, arguments, prepare, result_file
+from harness import ResultFile, alternating, arguments, each, prepare, result_file
 from pairing import HOST, OURS, Contender, Setting, check, contenders, runs
 from problems import RULE, eighty_atoms, settings, slab
 
@@ -31,7 +32,7 @@ SETTINGS = {
         "ours, high, CUDA graph": Setting({"precision": "high", "cuda_graph_atoms": 128}),
     },
 }
-MODELS = {"cpu": ("31M", "83M"), "cuda": ("31M", "83M", "153M")}
+MODELS = {"cpu": ("31M",), "cuda": ("31M", "83M", "153M")}
 REPEATS = {"cpu": 5, "cuda": 30}
 
 
@@ -83,9 +84,8 @@ def main(argv: list[str] | None = None) -> None:
     args = arguments(__doc__ or "", NAME).parse_args(argv)
     prepare(args)
     file = result_file(args, NAME, QUESTION, IDENTITY)
-    for model in ("31M",) if args.smoke else MODELS[args.device]:
-        Console().print(f"{model}, one structure")
-        measure(model, args.device, file, small=args.smoke)
+    models = ("31M",) if args.smoke else MODELS[args.device]
+    each({f"{model}, one structure": partial(measure, model, args.device, file, small=args.smoke) for model in models})
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import math
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -58,6 +59,24 @@ def require_agreement(deviations: Mapping[str, float], limit: float) -> dict[str
     if not deviations or not all(value <= limit for value in deviations.values()):
         raise RuntimeError(f"the answers differ by more than {limit}, timing them would mean nothing: {deviations}")
     return dict(deviations)
+
+
+def each(cases: Mapping[str, Callable[[], None]]) -> None:
+    """Run all; one whose answers differ or whose memory runs out does not keep the others from running.
+
+    Raises:
+        SystemExit: At the end, if any failed.
+    """
+    failed = []
+    for name, run in cases.items():
+        print(name, flush=True)
+        try:
+            run()
+        except RuntimeError as error:
+            print(f"{name}: {error}", file=sys.stderr, flush=True)
+            failed.append(name)
+    if failed:
+        raise SystemExit(f"failed: {'; '.join(failed)}")
 
 
 def synchronize(device: str) -> None:

@@ -105,7 +105,7 @@ def table8(result: Result) -> str:
     lines = []
     for name, tasks in by_row.items():
         any_task = next(iter(tasks.values()))
-        line = [name, f"{any_task['parameters'] / 1e6:.2f} M"]
+        line = [name]
         for task in ("inference", "training"):
             for way in ("host", "ours"):
                 row = tasks.get(task)
@@ -116,10 +116,12 @@ def table8(result: Result) -> str:
         lines.append([*line, f"{paper['inference_structures_per_s']:g}", f"{paper['training_gpu_hours']:,}"])
     one = result["rows"][0]
     header = [
-        "row", "parameters", "inference: host", "ours", "ratio", "training: host", "ours", "ratio",
+        "row", "inference: host", "ours", "ratio", "training: host", "ours", "ratio",
         "paper: inference", "paper: GPU-hours",
     ]  # fmt: skip
-    words = f"Structures of {one['atoms'] // one['structures']} atoms per second, {one['structures']} in a batch."
+    depth = "all" if one["blocks"] == one["blocks_of_row"] else str(one["blocks"])
+    size = one["atoms"] // one["structures"]
+    words = f"Structures of {size} atoms per second, {one['structures']} in a batch, {depth} of the blocks."
     return f"{words}\n\n{table(header, lines)}"
 
 

@@ -71,6 +71,10 @@ def _all(rows: Rows) -> Rows:
     return rows
 
 
+def _thousand_atoms(rows: Rows) -> Rows:
+    return sorted(rows, key=lambda row: abs(row["atoms"] - 1000))[:1]
+
+
 INFERENCE, TRAINING = _largest_batches("inference"), _largest_batches("training")
 SPEED, MEMORY, LATENCY = "inference_training", "inference_training", "latency"
 
@@ -81,6 +85,7 @@ TARGETS = (
     Target("cpu", "peak memory, training", 4, MEMORY, "peak_mb", "host", "ours", TRAINING),
     Target("cpu", "peak memory, training, edges again", 4, MEMORY, "peak_mb", "host", "ours, edges again", TRAINING),
     Target("cpu", "peak memory, inference", 4, MEMORY, "peak_mb", "host", "ours", INFERENCE),
+    Target("cpu", "neighbour search, 1,000 atoms", 10, "neighbors", "seconds", "host", "ours", _thousand_atoms),
     Target("cuda", "inference, full batch, `high`", 4.5, SPEED, "seconds", "host", "ours, high", INFERENCE),
     Target("cuda", "inference, full batch, `tf32`", 6, SPEED, "seconds", "host", "ours, tf32", INFERENCE),
     Target("cuda", "training step, `high` against fp32", 4, SPEED, "seconds", "host", "ours, high", TRAINING),
@@ -88,4 +93,5 @@ TARGETS = (
     Target("cuda", "one structure of 80 atoms", 5, LATENCY, "seconds", "host", "ours, CUDA graph", _all),
     Target("cuda", "peak memory, training, edges again", 8, MEMORY, "peak_mb", "host", "ours, edges again", TRAINING),
     Target("cuda", "peak memory, inference", 6, MEMORY, "peak_mb", "host", "ours", INFERENCE),
+    Target("cuda", "neighbour search, 1,000 atoms", 10, "neighbors", "seconds", "host", "ours", _thousand_atoms),
 )

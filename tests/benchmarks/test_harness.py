@@ -95,6 +95,18 @@ def test_a_smoke_run_does_not_overwrite_results():
         harness.result_file(args, "times", "How long?", ("model",))
 
 
+def test_a_case_that_fails_is_named_at_the_end_and_the_others_run(capsys):
+    done = []
+
+    def fail():
+        raise RuntimeError("the answers differ")
+
+    with pytest.raises(SystemExit, match="failed: second"):
+        harness.each({"first": lambda: done.append(1), "second": fail, "third": lambda: done.append(3)})
+    assert done == [1, 3]
+    assert "second: the answers differ" in capsys.readouterr().err
+
+
 def test_the_floor_is_the_slower_of_arithmetic_and_memory():
     ceilings = Ceilings(flops=1e9, bandwidth=1e8)
     assert ceilings.floor(2e9, 1e8) == (2.0, "arithmetic")
