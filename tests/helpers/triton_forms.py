@@ -1,0 +1,30 @@
+"""The Triton forms as they can run here: compiled on an NVIDIA GPU, elsewhere through Triton's interpreter.
+
+Triton chooses when a kernel is defined, those of its own library included, so the environment variable must be set
+while `triton` is imported for the first time. Test modules are all imported before the first test runs: this module
+imports Triton then, and leaves the environment as it was, so nothing else of the process takes the kernels for usable.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from unittest.mock import patch
+
+import pytest
+import torch
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _interpreted() -> AbstractContextManager[object]:
+    return patch.dict(os.environ, TRITON_INTERPRET="1") if DEVICE.type == "cpu" else nullcontext()
+
+
+with _interpreted():
+    pytest.importorskip("triton", reason="the kernels need the package triton")
+    from ev2_plugin.ops.attention_scatter import triton as attention
+    from ev2_plugin.ops.edge_rotation import triton as rotation
+    from ev2_plugin.ops.sphere_activation import triton as sphere
+
+__all__ = ["DEVICE", "attention", "rotation", "sphere"]
