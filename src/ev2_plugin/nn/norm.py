@@ -26,7 +26,8 @@ def _mean_square(x: Tensor, degrees: tuple[int, ...]) -> Tensor:
     return (per_coefficient * float_table(weights, x.dtype, x.device).unsqueeze(-1)).sum(dim=1, keepdim=True)
 
 
-def _full_precision(x: Tensor) -> Tensor:
+def full_precision(x: Tensor) -> Tensor:
+    """`x` in at least float32, in which statistics are taken."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
@@ -41,7 +42,7 @@ class DegreeLayerNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "nodes coefficients channels"]) -> Float[Tensor, "nodes coefficients channels"]:
         """Normalise."""
-        x = _full_precision(x)
+        x = full_precision(x)
         x = torch.cat((x[:, :1] - x[:, :1].mean(dim=-1, keepdim=True), x[:, 1:]), dim=1)
         sizes = [2 * l + 1 for l in range(self.layout.lmax + 1)]
         square = x.square().mean(dim=-1)
@@ -65,7 +66,7 @@ class SeparableLayerNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "nodes coefficients channels"]) -> Float[Tensor, "nodes coefficients channels"]:
         """Normalise."""
-        x = _full_precision(x)
+        x = full_precision(x)
         scalars = F.layer_norm(
             x[:, :1], self.norm_l0.normalized_shape, self.norm_l0.weight, self.norm_l0.bias, self.norm_l0.eps
         )
@@ -88,7 +89,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "nodes coefficients channels"]) -> Float[Tensor, "nodes coefficients channels"]:
         """Normalise."""
-        x = _full_precision(x)
+        x = full_precision(x)
         x = torch.cat((x[:, :1] - x[:, :1].mean(dim=-1, keepdim=True), x[:, 1:]), dim=1)
         scale = (_mean_square(x, self.degrees) + EPS).rsqrt()
         out = x * (scale * self.affine_weight[index_table(self.degrees, x.device)])

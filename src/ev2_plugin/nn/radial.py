@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ev2_plugin.nn.edge_context import EdgeContext
+from ev2_plugin.nn.norm import full_precision
 from ev2_plugin.nn.specs import EdgeScalarSpec
 from ev2_plugin.ops.backend import Operations
 
@@ -111,8 +112,9 @@ class RadialFunction(nn.Module):
             hidden = self.ops.linear(edges.scalars, basis, first.bias)
             hidden = hidden + F.embedding(edges.sender_elements, F.linear(sender_table.weight, sender))
             hidden = hidden + F.embedding(edges.receiver_elements, F.linear(receiver_table.weight, receiver))
-        hidden = self.ops.silu(norm_1(hidden))
-        return self.ops.silu(norm_2(self.ops.linear(hidden, second.weight, second.bias)))
+        hidden = self.ops.silu(norm_1(full_precision(hidden)))
+        hidden = self.ops.linear(hidden, second.weight, second.bias)
+        return self.ops.silu(norm_2(full_precision(hidden)))
 
 
 def element_table(spec: EdgeScalarSpec) -> nn.Embedding | None:

@@ -21,6 +21,7 @@ from ev2_plugin.ops.autocast import compute_dtype, without_autocast
 from ev2_plugin.ops.chunks import edge_chunks
 from ev2_plugin.ops.edge_convolution.reference import RadialWeights
 from ev2_plugin.ops.linear import Precision, linear, product
+from ev2_plugin.ops.receiver_sum import accumulation_dtype
 from ev2_plugin.ops.so2_linear.one_gemm import (
     block_matrices,
     real_as_complex,
@@ -88,10 +89,11 @@ def _convolved_messages_backward(
     lmax: int, mmax: int, precision: str, rotation: str,
 ) -> List[Tensor]:  # fmt: skip
     layout, form, products = CoefficientLayout(lmax, mmax), _rotation(rotation), cast(Precision, precision)
-    grad_x, grad_hidden = torch.zeros_like(x), torch.empty_like(hidden)
-    grad_radial_weight, grad_radial_bias = torch.zeros_like(radial_weight), torch.zeros_like(radial_bias)
+    grad_hidden = torch.empty_like(hidden)
     matrices = block_matrices(SO2Weights(zero, zero[:, 0], tuple(pairs)))
-    grad_matrices = [torch.zeros_like(matrix) for matrix in matrices]
+    grad_x, grad_radial_weight, grad_radial_bias, *grad_matrices = (
+        torch.zeros_like(t, dtype=accumulation_dtype(t)) for t in (x, radial_weight, radial_bias, *matrices)
+    )
     with without_autocast(x):
         for edges in _chunks(x, into):
             graph, frames = _part(senders, receivers, into, layout, edges, len(x))
@@ -113,10 +115,11 @@ def _convolved_messages_backward(
             grad_radial_bias += grad_radial.sum(dim=0)
     grad_bias = torch.cat((grad_scalars, grad_out[:, : lmax + 1].flatten(1)), dim=1).sum(dim=0)
     grad_zero, *grad_pairs = grad_matrices
-    return [
+    grads = [
         grad_x, grad_hidden, grad_radial_weight, grad_radial_bias, grad_zero, grad_bias,
         *(real_as_complex(grad) for grad in grad_pairs),
     ]  # fmt: skip
+    return [grad.to(x.dtype) for grad in grads]
 
 
 def _outputs(x: Tensor, into: Tensor, zero: Tensor, num_scalars: int, degrees: int) -> tuple[Tensor, Tensor]:

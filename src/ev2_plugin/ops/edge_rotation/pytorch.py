@@ -16,7 +16,7 @@ from torch import Tensor
 from ev2_plugin.graph.edge_graph import EdgeGraph
 from ev2_plugin.ops.autocast import compute_dtype, without_autocast
 from ev2_plugin.ops.chunks import edge_chunks
-from ev2_plugin.ops.receiver_sum import add_at_, sum_by
+from ev2_plugin.ops.receiver_sum import accumulation_dtype, add_at_, sum_by
 from ev2_plugin.so3.edge_frame import EdgeFrames
 from ev2_plugin.so3.layout import CoefficientLayout
 
@@ -100,7 +100,7 @@ def _rotate_back_and_sum(
     with without_autocast(values):
         if values.device.type != "cpu":  # one pass: a loop over edges would have to ask the device where nodes begin
             return sum_by(row_pointers, torch.bmm(back, _weighted(values, attention)))
-        out = values.new_zeros(num_nodes, back.shape[1], values.shape[2])
+        out = values.new_zeros(num_nodes, back.shape[1], values.shape[2], dtype=accumulation_dtype(values))
         for edges in _chunks(values):
             part = None if attention is None else attention[edges]
             add_at_(out, receivers[edges], torch.bmm(back[edges], _weighted(values[edges], part)))
@@ -113,6 +113,7 @@ def _rotate_back_and_sum_backward(
 ) -> tuple[Tensor, Tensor]:
     grad_values = torch.empty_like(values)
     grad_attention = values.new_zeros((0,)) if attention is None else torch.empty_like(attention)
+    grad = grad.to(values.dtype)
     with without_autocast(values):
         for edges in _chunks(values):
             at_edges = torch.bmm(back[edges].mT, grad.index_select(0, receivers[edges]))
@@ -127,7 +128,7 @@ def _rotate_back_and_sum_backward(
 
 @_rotate_back_and_sum.register_fake
 def _(values: Tensor, attention: Tensor | None, back: Tensor, receivers: Tensor, row_pointers: Tensor) -> Tensor:
-    return values.new_empty(len(row_pointers) - 1, back.shape[1], values.shape[2])
+    return values.new_empty(len(row_pointers) - 1, back.shape[1], values.shape[2], dtype=accumulation_dtype(values))
 
 
 @_rotate_back_and_sum_backward.register_fake
