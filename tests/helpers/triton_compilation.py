@@ -21,6 +21,7 @@ from ev2_plugin.graph.edge_graph import EdgeGraph
 from ev2_plugin.ops.attention_scatter import LogitParameters
 from ev2_plugin.ops.attention_scatter import triton as attention
 from ev2_plugin.ops.edge_rotation import triton as rotation
+from ev2_plugin.ops.linear import triton as linear
 from ev2_plugin.ops.sphere_activation import triton as sphere
 from ev2_plugin.so3.edge_frame import edge_frames
 from ev2_plugin.so3.layout import CoefficientLayout
@@ -83,6 +84,8 @@ def call_every_form(dtype: torch.dtype) -> None:
     features = torch.randn(3, heads, 7, dtype=dtype).requires_grad_()
     parameters = LogitParameters(torch.ones(7), torch.zeros(7), torch.randn(heads, 7))
     attention.attention_weights(features, parameters, graph).sum().backward()
+    if dtype == torch.float32:
+        linear.split(x)
 
 
 def main() -> None:

@@ -8,7 +8,8 @@ imports Triton then, and leaves the environment as it was, so nothing else of th
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
+from importlib import import_module
 from unittest.mock import patch
 
 import pytest
@@ -25,6 +26,10 @@ with _interpreted():
     pytest.importorskip("triton", reason="the kernels need the package triton")
     from ev2_plugin.ops.attention_scatter import triton as attention
     from ev2_plugin.ops.edge_rotation import triton as rotation
+    from ev2_plugin.ops.linear import triton as linear
     from ev2_plugin.ops.sphere_activation import triton as sphere
 
-__all__ = ["DEVICE", "attention", "rotation", "sphere"]
+    with suppress(ModuleNotFoundError):  # newer versions import it at the first launch
+        import_module("triton.experimental.gluon")
+
+__all__ = ["DEVICE", "attention", "linear", "rotation", "sphere"]

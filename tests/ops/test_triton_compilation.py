@@ -35,6 +35,6 @@ def test_every_kernel_compiles_for_hopper(tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     made = [json.loads(line) for line in run.stdout.splitlines()]
-    for dtype in ("torch.float32", "torch.bfloat16"):
-        assert {entry["kernel"] for entry in made if entry["dtype"] == dtype} == KERNELS
+    for dtype, more in (("torch.float32", {"split_kernel"}), ("torch.bfloat16", set())):
+        assert {entry["kernel"] for entry in made if entry["dtype"] == dtype} == KERNELS | more
     assert all(entry["bytes"] > 0 for entry in made)

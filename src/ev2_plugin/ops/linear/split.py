@@ -26,6 +26,9 @@ DROPPED_BITS = 13
 LARGEST = (2 - 2.0**-10) * 2.0**127
 """The largest finite TF32 number."""
 
+Split = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""x -> a TF32 number and the rest."""
+
 AddProduct = Callable[[Tensor | None, Tensor, Tensor], Tensor]
 """(total, a, b) -> total + a b, written over `total` if there is one; a and b are read as TF32."""
 
@@ -52,6 +55,7 @@ def split_product(
     b: Float32[Tensor, "*batch k n"],
     bias: Float32[Tensor, " n"] | None,
     add_product: AddProduct,
+    parts: Split = split,
 ) -> Float32[Tensor, "*batch m n"]:
     """A b + bias from three TF32 products, the small ones first.
 
@@ -62,9 +66,10 @@ def split_product(
         b: Right factor; any strides.
         bias: Added to every row.
         add_product: The TF32 product.
+        parts: The split.
     """
-    a_high, a_low = split(a)
-    b_high, b_low = split(b)
+    a_high, a_low = parts(a)
+    b_high, b_low = parts(b)
     total = None if bias is None else bias.repeat(*a.shape[:-1], 1)
     total = add_product(total, a_low, b_high)
     total = add_product(total, a_high, b_low)

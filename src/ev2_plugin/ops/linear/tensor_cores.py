@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ev2_plugin.ops.linear.split import split_product
+from ev2_plugin.ops.linear.split import Split, split_product
+from ev2_plugin.ops.linear.split import split as plain_split
+from ev2_plugin.ops.triton_support import supports
 
 
 @torch.library.custom_op("ev2::tensor_core_product", mutates_args=())
@@ -30,7 +32,7 @@ def tensor_core_product(a: Tensor, b: Tensor, bias: Tensor | None, split: bool) 
         [m, n] or [batch, m, n].
     """
     with torch.autocast(a.device.type, enabled=False), _tf32_units():
-        return split_product(a, b, bias, _add_product) if split else _plain_product(a, b, bias)
+        return split_product(a, b, bias, _add_product, _split(a)) if split else _plain_product(a, b, bias)
 
 
 @tensor_core_product.register_fake
@@ -65,6 +67,15 @@ def _tf32_units() -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def _split(x: Tensor) -> Split:
+    """Triton's form of the split where it serves."""
+    if supports(x) is not None:
+        return plain_split
+    from ev2_plugin.ops.linear import triton
+
+    return triton.split
 
 
 def _plain_product(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
