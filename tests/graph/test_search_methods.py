@@ -219,3 +219,16 @@ def test_methods_that_cannot_serve() -> None:
         neighbors._search_form("kd_tree", torch.device("cuda", 0))
     assert neighbors._search_form("auto", torch.device("cuda", 0)) is cell_list.cell_list_search
     assert neighbors._search_form("auto", torch.device("cpu")) is kd_tree.kd_tree_search
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@strictness
+def test_gpu_finds_the_edges_of_the_cpu(strict: bool, dtype: torch.dtype) -> None:
+    arrays, rule = inputs(*assorted(), slab(), dtype=dtype), NeighborRule(9.0, 20, strict)
+    expected = radius_graph(*arrays, rule)
+    graph, again = (radius_graph(*(array.cuda() for array in arrays), rule) for _ in range(2))
+    assert same(graph, again)
+    assert torch.equal(graph.senders.cpu(), expected.senders)
+    assert torch.equal(graph.receivers.cpu(), expected.receivers)
+    torch.testing.assert_close(graph.vectors.cpu(), expected.vectors)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ev2_plugin.graph.periodic import Copies, squared_norm
 
-MEMBERS = 1 << 22
+MEMBERS = 1 << 19
 """Candidates held at once: a search hands its receivers over in groups of about this many."""
 
 

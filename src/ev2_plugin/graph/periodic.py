@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-ATOMS_TIMES_IMAGES = 1 << 22
+ATOMS_TIMES_IMAGES = 1 << 19
 """Copies looked at together before those out of reach are dropped: bounds the memory."""
 
 
