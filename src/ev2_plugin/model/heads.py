@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ev2_plugin.model.backbone import NodeEmbedding
 from ev2_plugin.model.config import ModelConfig
@@ -15,6 +16,7 @@ from ev2_plugin.nn.feed_forward import FeedForward
 from ev2_plugin.nn.graph_attention import GraphAttention
 from ev2_plugin.nn.initialization import initialize
 from ev2_plugin.ops.autocast import in_precision
+from ev2_plugin.ops.receiver_sum import sum_rows
 
 Reduce = Literal["sum", "mean"]
 
@@ -37,7 +39,9 @@ def force_block(config: ModelConfig) -> GraphAttention:
 
 def sum_over_structures(values: Float[Tensor, "atoms ..."], natoms: Tensor) -> Float[Tensor, "structures ..."]:
     """Sums of consecutive atoms."""
-    return torch.segment_reduce(values, "sum", lengths=natoms, axis=0, unsafe=True, initial=0.0)
+    structures = torch.arange(len(natoms), device=natoms.device)
+    owners = torch.repeat_interleave(structures, natoms, output_size=len(values))
+    return sum_rows(values, F.pad(natoms.cumsum(0), (1, 0)), owners)
 
 
 def predict_energy(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -54,7 +55,7 @@ def _forget_tables() -> None:
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == __name__.partition(".")[0]:
             for value in vars(module).values():
-                if isinstance(value, functools._lru_cache_wrapper):
+                if hasattr(value, "cache_clear"):
                     value.cache_clear()
 
 
@@ -112,6 +113,8 @@ def trace_training(
         loss = torch.stack([output.float().abs().mean() for output in predict(batch())]).sum()
         if not accumulate:
             module.zero_grad()
-        loss.backward()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's checkpointing calls its own old autocast
+            loss.backward()
     module.zero_grad()
     return trace.profile

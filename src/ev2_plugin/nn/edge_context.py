@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from ev2_plugin.graph.edge_graph import EdgeGraph
@@ -32,14 +33,18 @@ class EdgeContext:
     receiver_elements: Tensor
     max_edges: int
 
-    @cached_property
+    @property
     def parts(self) -> list[EdgePart]:
         """Consecutive receivers with all their edges, at most `max_edges` edges each where that is possible.
 
-        Where there are more edges than that, this waits for the device once.
+        Where there are more edges than that, this waits for the device once. Compiled, all edges are one part.
         """
-        if len(self.scalars) <= self.max_edges:
+        if torch.compiler.is_compiling() or len(self.scalars) <= self.max_edges:
             return [EdgePart(self, self.graph)]
+        return self._several_parts
+
+    @cached_property
+    def _several_parts(self) -> list[EdgePart]:
         pointers = self.graph.row_pointers.tolist()
         return [self._part(nodes, slice(pointers[nodes.start], pointers[nodes.stop])) for nodes in self._cut(pointers)]
 

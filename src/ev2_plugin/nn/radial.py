@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import cache
 
 import torch
 from jaxtyping import Float
@@ -14,6 +13,7 @@ from ev2_plugin.nn.edge_context import EdgeContext
 from ev2_plugin.nn.norm import full_precision
 from ev2_plugin.nn.specs import EdgeScalarSpec
 from ev2_plugin.ops.backend import Operations
+from ev2_plugin.so3.tables import constant
 
 
 class GaussianBasis(nn.Module):
@@ -33,11 +33,10 @@ class GaussianBasis(nn.Module):
         return (offset.square() * (-0.5 / width**2)).exp()
 
 
-@cache
+@constant
 def _centres(num_basis: int, cutoff: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     # The Gaussians are so narrow (0.04 Å) that the last bit of a centre is felt: computed as the official code does.
-    with torch.inference_mode(False):
-        return torch.linspace(0.0, cutoff, num_basis, dtype=dtype).to(device)
+    return torch.linspace(0.0, cutoff, num_basis, dtype=dtype).to(device)
 
 
 class LearnableGaussianBasis(nn.Module):

@@ -1,6 +1,8 @@
 """Sums over the edges of each node, in an order that is always the same."""
 
-from __future__ import annotations
+# no `from __future__ import annotations`: custom_op reads the annotations as types
+
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -19,7 +21,41 @@ def sum_at_receivers(values: Float[Tensor, "edges ..."], graph: EdgeGraph) -> Fl
     Returns:
         One row per node, in at least float32; zero where a node receives nothing.
     """
-    return sum_by(graph.row_pointers, values)
+    return sum_rows(values, graph.row_pointers, graph.receivers)
+
+
+def sum_rows(
+    values: Float[Tensor, "rows ..."], pointers: Int[Tensor, " nodes_and_one"], owners: Int[Tensor, " rows"]
+) -> Float[Tensor, "nodes ..."]:
+    """`sum_by`, followed by autograd and by torch.compile.
+
+    Args:
+        values: Rows.
+        pointers: Rows of node `n` are [n] : [n + 1].
+        owners: Node of each row.
+    """
+    return _sum_rows(values.to(accumulation_dtype(values)), pointers, owners)
+
+
+@torch.library.custom_op("ev2::sum_rows", mutates_args=())
+def _sum_rows(values: Tensor, pointers: Tensor, owners: Tensor) -> Tensor:
+    return sum_by(pointers, values)
+
+
+@_sum_rows.register_fake
+def _(values: Tensor, pointers: Tensor, owners: Tensor) -> Tensor:
+    return values.new_empty(pointers.shape[0] - 1, *values.shape[1:])
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    ctx.save_for_backward(inputs[2])
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return grad.index_select(0, ctx.saved_tensors[0]), None, None
+
+
+_sum_rows.register_autograd(_backward, setup_context=_save)
 
 
 def sum_by(pointers: Int[Tensor, " nodes_and_one"], values: Float[Tensor, "edges ..."]) -> Float[Tensor, "nodes ..."]:

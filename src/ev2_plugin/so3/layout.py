@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -43,22 +42,22 @@ class CoefficientLayout:
         """Coefficients per channel of a node feature."""
         return (self.lmax + 1) ** 2
 
-    @cached_property
+    @property
     def degrees(self) -> tuple[int, ...]:
         """Degree `l` of each degree-major coefficient."""
         return tuple(l for l in range(self.lmax + 1) for _ in range(2 * l + 1))
 
-    @cached_property
+    @property
     def orders(self) -> tuple[int, ...]:
         """Order `m` of each degree-major coefficient."""
         return tuple(m for l in range(self.lmax + 1) for m in range(-l, l + 1))
 
-    @cached_property
+    @property
     def order_sizes(self) -> tuple[int, ...]:
         """Number of degrees that have order `m`, for m = 0..mmax."""
         return tuple(self.lmax + 1 - m for m in range(self.mmax + 1))
 
-    @cached_property
+    @property
     def block_sizes(self) -> tuple[int, ...]:
         """Order-major rows per `|m|`: one block for m = 0, a pair of blocks for every other order."""
         return tuple(size if m == 0 else 2 * size for m, size in enumerate(self.order_sizes))
@@ -73,23 +72,23 @@ class CoefficientLayout:
         """Radial weights per channel: one per degree and `|m|`, shared by +m and -m."""
         return sum(self.order_sizes)
 
-    @cached_property
+    @property
     def kept(self) -> tuple[int, ...]:
         """Degree-major index of each order-major row."""
         signed = (0, *(sign * m for m in range(1, self.mmax + 1) for sign in (1, -1)))
         return tuple(l * l + l + m for m in signed for l in range(abs(m), self.lmax + 1))
 
-    @cached_property
+    @property
     def kept_degrees(self) -> tuple[int, ...]:
         """Degree of each order-major row."""
         return tuple(self.degrees[i] for i in self.kept)
 
-    @cached_property
+    @property
     def radial_degrees(self) -> tuple[int, ...]:
         """Degree of each radial weight."""
         return tuple(l for m in range(self.mmax + 1) for l in range(m, self.lmax + 1))
 
-    @cached_property
+    @property
     def truncation_scale(self) -> tuple[float, ...]:
         """Factor per degree that makes up for the orders dropped beyond mmax: sqrt((2l+1)/(2mmax+1)).
 

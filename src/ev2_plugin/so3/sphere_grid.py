@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ev2_plugin.so3.layout import CoefficientLayout
 from ev2_plugin.so3.spherical_harmonics import Array, spherical_harmonics
+from ev2_plugin.so3.tables import constant
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class SphereGrid:
 
     def matrices(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
         """The transforms `to_grid` [points, coefficients] and `from_grid` [coefficients, points]."""
-        return _matrices(self, dtype, device)
+        settings = self.layout.lmax, self.layout.mmax, self.resolution, self.order_major, dtype, device
+        return _to_grid(*settings), _from_grid(*settings)
 
 
 def latitude_weights(num_latitudes: int) -> Array:
@@ -81,21 +83,31 @@ def quadrature(num_latitudes: int, num_longitudes: int) -> tuple[Array, Array, A
     return np.tile(alpha, num_latitudes), np.repeat(np.cos(beta), num_longitudes), weights
 
 
-@cache
-def _matrices(grid: SphereGrid, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    layout = grid.layout
-    alpha, cos_beta, weights = quadrature(*grid.shape)
+@constant
+def _to_grid(*settings: Any) -> Tensor:
+    return _matrices(*settings)[0]
+
+
+@constant
+def _from_grid(*settings: Any) -> Tensor:
+    return _matrices(*settings)[1]
+
+
+def _matrices(
+    lmax: int, mmax: int, resolution: int | None, order_major: bool, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    layout = CoefficientLayout(lmax, mmax)
+    alpha, cos_beta, weights = quadrature(*SphereGrid(layout, resolution, order_major).shape)
     harmonics = spherical_harmonics(layout.lmax, alpha, cos_beta)
     degrees = np.array(layout.degrees)
     component = np.sqrt(4 * math.pi / ((2 * degrees + 1) * (layout.lmax + 1)))
     scale = np.array(layout.truncation_scale)[degrees]
     to_grid = harmonics * component * scale
     from_grid = (harmonics / component * scale * weights[:, None]).T
-    if grid.order_major:
+    if order_major:
         kept = list(layout.kept)
         to_grid, from_grid = to_grid[:, kept], from_grid[kept]
-    with torch.inference_mode(False):
-        return (
-            torch.tensor(to_grid, dtype=torch.float64).to(dtype=dtype, device=device).contiguous(),
-            torch.tensor(from_grid, dtype=torch.float64).to(dtype=dtype, device=device).contiguous(),
-        )
+    return (
+        torch.tensor(to_grid, dtype=torch.float64).to(dtype=dtype, device=device).contiguous(),
+        torch.tensor(from_grid, dtype=torch.float64).to(dtype=dtype, device=device).contiguous(),
+    )

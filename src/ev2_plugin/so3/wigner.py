@@ -20,7 +20,7 @@ from torch import Tensor
 from ev2_plugin.so3.layout import CoefficientLayout
 from ev2_plugin.so3.sphere_grid import quadrature
 from ev2_plugin.so3.spherical_harmonics import Array, spherical_harmonics
-from ev2_plugin.so3.tables import index_table
+from ev2_plugin.so3.tables import constant, index_table
 
 
 def multiples(cos: Tensor, sin: Tensor, highest: int) -> tuple[Tensor, Tensor]:
@@ -72,7 +72,7 @@ def tilt(cos_beta: Tensor, sin_beta: Tensor, layout: CoefficientLayout) -> Tenso
     Returns:
         [edges, layout.num_kept, layout.num_coefficients].
     """
-    table = _tilt_table(layout, cos_beta.dtype, cos_beta.device)
+    table = _tilt_table(layout.lmax, layout.mmax, cos_beta.dtype, cos_beta.device)
     cosines, sines = multiples(cos_beta, sin_beta, layout.lmax)
     waves = torch.cat((cosines, sines), dim=-1)
     return (waves @ table).view(-1, layout.num_kept, layout.num_coefficients)
@@ -94,9 +94,9 @@ def half_turn(lmax: int) -> Array:
     return np.where(degrees[:, None] == degrees, j, 0.0)
 
 
-@cache
-def _tilt_table(layout: CoefficientLayout, dtype: torch.dtype, device: torch.device) -> Tensor:
-    lmax = layout.lmax
+@constant
+def _tilt_table(lmax: int, mmax: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    layout = CoefficientLayout(lmax, mmax)
     j = half_turn(lmax)
     orders = np.array(layout.orders)
     mirror = np.arange(len(orders)) - 2 * orders
@@ -108,5 +108,4 @@ def _tilt_table(layout: CoefficientLayout, dtype: torch.dtype, device: torch.dev
         # Z(-b) has +sin(nb) at (n, -n) and -sin(nb) at (-n, n)
         sine = j[:, plus] @ j[mirror[plus]] - j[:, mirror[plus]] @ j[plus]
         waves[n], waves[lmax + 1 + n] = cosine[list(layout.kept)], sine[list(layout.kept)]
-    with torch.inference_mode(False):
-        return torch.tensor(waves.reshape(len(waves), -1), dtype=torch.float64).to(dtype=dtype, device=device)
+    return torch.tensor(waves.reshape(len(waves), -1), dtype=torch.float64).to(dtype=dtype, device=device)

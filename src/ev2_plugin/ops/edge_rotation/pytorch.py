@@ -128,7 +128,7 @@ def _rotate_back_and_sum_backward(
 
 @_rotate_back_and_sum.register_fake
 def _(values: Tensor, attention: Tensor | None, back: Tensor, receivers: Tensor, row_pointers: Tensor) -> Tensor:
-    return values.new_empty(len(row_pointers) - 1, back.shape[1], values.shape[2], dtype=accumulation_dtype(values))
+    return values.new_empty(row_pointers.shape[0] - 1, back.shape[1], values.shape[2], dtype=accumulation_dtype(values))
 
 
 @_rotate_back_and_sum_backward.register_fake

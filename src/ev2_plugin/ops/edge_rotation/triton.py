@@ -188,7 +188,7 @@ def _whole_layout(back: Tensor) -> CoefficientLayout | None:
 
 @_rotated_messages.register_fake
 def _(x: Tensor, radial: Tensor, into: Tensor, senders: Tensor, receivers: Tensor, lmax: int, mmax: int) -> Tensor:
-    return radial.new_empty(len(into), into.shape[1], radial.shape[2])
+    return radial.new_empty(into.shape[0], into.shape[1], radial.shape[2])
 
 
 @_rotated_messages_backward.register_fake
@@ -201,7 +201,7 @@ def _(
 
 @_rotate_back_and_sum.register_fake
 def _(values: Tensor, attention: Tensor | None, back: Tensor, receivers: Tensor, row_pointers: Tensor) -> Tensor:
-    return values.new_empty(len(row_pointers) - 1, back.shape[1], values.shape[2])
+    return values.new_empty(row_pointers.shape[0] - 1, back.shape[1], values.shape[2])
 
 
 @_rotate_back_and_sum_backward.register_fake

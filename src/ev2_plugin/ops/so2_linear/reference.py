@@ -56,7 +56,7 @@ def so2_linear(
     zero = F.linear(rows[0].flatten(1), weights.zero, weights.bias)
     scalars, zero = zero.split((weights.num_scalars, zero.shape[1] - weights.num_scalars), dim=1)
     out = [zero.unflatten(1, (layout.order_sizes[0], -1))]
-    for m, weight in enumerate(weights.pairs, start=1):
+    for m, weight in enumerate(weights.pairs, 1):
         plus, minus = (order.flatten(1) for order in rows[m].chunk(2, dim=1))
         real, imaginary = weight.chunk(2, dim=0)
         for y in (

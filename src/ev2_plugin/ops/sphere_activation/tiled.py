@@ -92,7 +92,7 @@ def _mlp_on_sphere_backward(
 
 @_silu_on_sphere.register_fake
 def _(x: Tensor, to_grid: Tensor, from_grid: Tensor) -> Tensor:
-    return x.new_empty(len(x), len(from_grid), x.shape[-1])
+    return x.new_empty(x.shape[0], from_grid.shape[0], x.shape[-1])
 
 
 @_silu_on_sphere_backward.register_fake
@@ -102,7 +102,7 @@ def _(grad: Tensor, x: Tensor, to_grid: Tensor, from_grid: Tensor) -> Tensor:
 
 @_mlp_on_sphere.register_fake
 def _(x: Tensor, weight: Tensor, to_grid: Tensor, from_grid: Tensor, precision: str) -> Tensor:
-    return x.new_empty(len(x), len(from_grid), x.shape[-1])
+    return x.new_empty(x.shape[0], from_grid.shape[0], x.shape[-1])
 
 
 @_mlp_on_sphere_backward.register_fake

@@ -69,7 +69,7 @@ def _launch(x: Tensor, to_grid: Tensor, from_grid: Tensor) -> tuple[tuple[int], 
 
 @_silu_on_sphere.register_fake
 def _(x: Tensor, to_grid: Tensor, from_grid: Tensor) -> Tensor:
-    return x.new_empty(len(x), len(from_grid), x.shape[2])
+    return x.new_empty(x.shape[0], from_grid.shape[0], x.shape[2])
 
 
 @_silu_on_sphere_backward.register_fake
