@@ -22,9 +22,9 @@ NAME = "inference_training"
 QUESTION = "How long do inference and a training step take, and how much memory on top of weights and optimiser state?"
 IDENTITY = ("model", "batch_size", "task")
 
-CHUNKS, EDGES, BLOCKS = "ours, edge chunks", "ours, edges again", "ours, blocks again"
+CHUNKS, EDGES, BLOCKS, BF16 = "ours, edge chunks", "ours, edges again", "ours, blocks again", "ours, bf16"
 INFERENCE = {
-    "cpu": {"host": HOST, "ours": OURS, CHUNKS: Setting({"edge_memory_mb": 64})},
+    "cpu": {"host": HOST, "ours": OURS, CHUNKS: Setting({"edge_memory_mb": 64}), BF16: Setting({"precision": "bf16"})},
     "cuda": {
         "host": HOST,
         "host, fp16": Setting(None, torch.float16),
@@ -32,9 +32,9 @@ INFERENCE = {
         "ours": OURS,
         "ours, high": Setting({"precision": "high"}),
         "ours, tf32": Setting({"precision": "tf32"}),
-        "ours, bf16": Setting({"precision": "bf16"}),
+        BF16: Setting({"precision": "bf16"}),
         "ours, fp16 autocast": Setting({}, torch.float16),
-        CHUNKS: Setting({"edge_memory_mb": 1024}),
+        CHUNKS: Setting({"edge_memory_mb": 256}),
     },
 }
 TRAINING = {
@@ -51,7 +51,7 @@ TRAINING = {
         "ours": OURS,
         "ours, high": Setting({"precision": "high"}),
         "ours, tf32": Setting({"precision": "tf32"}),
-        "ours, bf16": Setting({"precision": "bf16"}),
+        BF16: Setting({"precision": "bf16"}),
         "ours, fp16 autocast": Setting({}, torch.float16),
         EDGES: Setting({"activation_checkpoint": "edges"}),
         "ours, high, edges again": Setting({"precision": "high", "activation_checkpoint": "edges"}),
@@ -83,11 +83,11 @@ class Case:
 CASES = {
     "cpu": (
         Case("31M", 1, 5, 3),
-        Case("31M", 2, 3, 3, (CHUNKS, EDGES, BLOCKS)),
-        Case("31M", 4, 3, 0, (CHUNKS,)),
-        Case("83M", 1, 3, 3, (CHUNKS, BLOCKS)),
-        Case("86M-OMat", 1, 3, 2, (CHUNKS, BLOCKS)),
-        Case("153M", 1, 2, 2, (CHUNKS, EDGES, BLOCKS)),
+        Case("31M", 2, 3, 3, (CHUNKS, BF16, EDGES, BLOCKS)),
+        Case("31M", 4, 3, 0, (CHUNKS, BF16)),
+        Case("83M", 1, 3, 3, (CHUNKS, BF16, BLOCKS)),
+        Case("86M-OMat", 1, 3, 2, (CHUNKS, BF16, BLOCKS)),
+        Case("153M", 1, 2, 2, (CHUNKS, BF16, EDGES, BLOCKS)),
     ),
     "cuda": tuple(
         Case(model, size, 10, 10)

@@ -153,6 +153,7 @@ def peak_megabytes(run: Run, device: str) -> float:
 def available_megabytes(device: str) -> float:
     """Memory (10^6 bytes) that is free."""
     if device == "cuda":
+        torch.cuda.empty_cache()  # what torch holds without using it is free too
         return torch.cuda.mem_get_info()[0] / 1e6
     return _kilobytes("/proc/meminfo", "MemAvailable") * 1.024e-3
 

@@ -201,6 +201,7 @@ def check(found: Mapping[str, Contender], batch: Batch, *, gradients: bool) -> A
                 actual = contender.answer(batch, gradients=gradients)
         except torch.cuda.OutOfMemoryError:
             too_large.append(name)
+            contender.release()
             continue
         if reference is None:
             reference, expected, limit = name, actual, own_limit

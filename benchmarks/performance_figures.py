@@ -17,6 +17,7 @@ from plain_ticks import plain_ticks
 Result = Mapping[str, Any]
 HOST_COLOR = "0.6"
 COLORS = ("#1f77b4", "#2ca02c", "#ff7f0e", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22", "#7f7f7f")
+MOST_BARS = 40
 UNITS = {"seconds": "time, s", "peak_mb": "peak memory on top of weights, MB"}
 
 
@@ -39,53 +40,78 @@ def _save(picture: Figure, path: Path, result: Result) -> None:
 
 
 def draw_inference_training(path: Path, result: Result) -> None:
-    """Time and memory, inference and training: bars per model and batch size, ratios to the host's above them."""
-    picture = Figure(figsize=(14, 8.5), layout="constrained")
-    for column, task in enumerate(("inference", "training")):
+    """Time and memory, inference and training, of every model and batch size, with ratios to the host's."""
+    picture = Figure(figsize=(15, 9.5), layout="constrained")
+    colors = _colors(_ways(result["rows"]))
+    for column, (task, title) in enumerate((("inference", "inference"), ("training", "training step"))):
         rows = [row for row in result["rows"] if row["task"] == task]
         for line, quantity in enumerate(UNITS):
             axes = picture.add_subplot(2, 2, 1 + column + 2 * line)
-            _bars(axes, rows, quantity)
-            axes.set_title("inference" if task == "inference" else "training step")
+            _compare(axes, rows, quantity, colors)
+            axes.set_title(title)
+    _common_legend(picture, colors)
     _save(picture, path, result)
 
 
-def _bars(axes: Axes, rows: Sequence[Mapping[str, Any]], quantity: str) -> None:
-    ways = _ways(rows)
-    width, colors = 0.84 / max(len(ways), 1), _colors(ways)
-    for i, way in enumerate(ways):
+def draw_latency(path: Path, result: Result) -> None:
+    """Time of one structure per model."""
+    picture = Figure(figsize=(8, 5.2), layout="constrained")
+    axes, colors = picture.subplots(), _colors(_ways(result["rows"]))
+    _compare(axes, result["rows"], "seconds", colors)
+    axes.set_title("one structure, from positions to energy and forces")
+    _common_legend(picture, colors)
+    _save(picture, path, result)
+
+
+def _common_legend(picture: Figure, colors: Mapping[str, str]) -> None:
+    handles = {}
+    for axes in picture.axes:
+        handles.update(dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True)))
+    shown, columns = [name for name in colors if name in handles], int(picture.get_figwidth() / 2.4)
+    picture.legend([handles[name] for name in shown], shown, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def _compare(axes: Axes, rows: Sequence[Mapping[str, Any]], quantity: str, colors: Mapping[str, str]) -> None:
+    """Bars with the ratios to the host's above them; dots without where the bars would be too many."""
+    ways = [way for way in colors if any(way in row[quantity] for row in rows)]
+    if len(ways) * len(rows) <= MOST_BARS:
+        _bars(axes, rows, quantity, {way: colors[way] for way in ways})
+    else:
+        for way in ways:
+            present = [(x, row) for x, row in enumerate(rows) if way in row[quantity]]
+            values = [value_of(row, quantity, way) for _, row in present]
+            axes.plot([x for x, _ in present], values, "o", color=colors[way], label=way, alpha=0.8)
+    names = [name_of(row) for row in rows]
+    if len(rows) > 6:
+        axes.set_xticks(range(len(rows)), names, rotation=40, ha="right", fontsize=8)
+    else:
+        axes.set_xticks(range(len(rows)), [name.replace(", ", "\n") for name in names])
+    axes.set(ylabel=UNITS[quantity], yscale="log")
+    plain_ticks(axes.yaxis)
+    axes.margins(y=0.12)
+    axes.grid(axis="y", alpha=0.25)
+
+
+def _bars(axes: Axes, rows: Sequence[Mapping[str, Any]], quantity: str, colors: Mapping[str, str]) -> None:
+    width = 0.84 / max(len(colors), 1)
+    for i, (way, color) in enumerate(colors.items()):
         present = [(x, row) for x, row in enumerate(rows) if way in row[quantity]]
-        places = [x + (i - (len(ways) - 1) / 2) * width for x, _ in present]
+        places = [x + (i - (len(colors) - 1) / 2) * width for x, _ in present]
         values = [value_of(row, quantity, way) for _, row in present]
         low, high = ([_extreme(row, quantity, way, key) for _, row in present] for key in ("low", "high"))
         errors = np.abs(np.array([low, high]) - values).tolist()
-        axes.bar(places, values, width, color=colors[way], label=way, yerr=errors, error_kw={"linewidth": 1})
+        axes.bar(places, values, width, color=color, label=way, yerr=errors, error_kw={"linewidth": 1})
         for place, value, top, (_, row) in zip(places, values, high, present, strict=True):
             if way != "host" and "host" in row[quantity]:
                 axes.annotate(
                     f"{value_of(row, quantity, 'host') / value:.1f}×", (place, top), (0, 3),
-                    textcoords="offset points", ha="center", va="bottom", fontsize=8, rotation=90 * (len(ways) > 4),
+                    textcoords="offset points", ha="center", va="bottom", fontsize=8, rotation=90 * (len(colors) > 4),
                 )  # fmt: skip
-    axes.set_xticks(range(len(rows)), [name_of(row).replace(", batch", "\nbatch") for row in rows])
-    axes.set(ylabel=UNITS[quantity], yscale="log")
-    plain_ticks(axes.yaxis)
-    axes.margins(y=0.25)
-    axes.grid(axis="y", alpha=0.25)
-    axes.legend(fontsize="small", framealpha=0.9, edgecolor="none", ncols=2)
 
 
 def _extreme(row: Mapping[str, Any], quantity: str, way: str, key: str) -> float:
     """The lowest or highest sample; memory is measured once."""
     return row["seconds"][way][key] if quantity == "seconds" else row["peak_mb"][way]
-
-
-def draw_latency(path: Path, result: Result) -> None:
-    """Time of one structure per model."""
-    picture = Figure(figsize=(8, 4.8), layout="constrained")
-    axes = picture.subplots()
-    _bars(axes, result["rows"], "seconds")
-    axes.set_title("one structure, from positions to energy and forces")
-    _save(picture, path, result)
 
 
 def draw_growth(path: Path, result: Result) -> None:
