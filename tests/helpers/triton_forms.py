@@ -1,13 +1,14 @@
 """The Triton forms as they can run here: compiled on an NVIDIA GPU, elsewhere through Triton's interpreter.
 
 Triton chooses when a kernel is defined, those of its own library included, so the environment variable must be set
-while `triton` is imported for the first time. Test modules are all imported before the first test runs: this module
-imports Triton then, and leaves the environment as it was, so nothing else of the process takes the kernels for usable.
+while `triton` is imported. Other modules may have imported it before (torch's compiler does): it is imported afresh
+here, but for its compiled part, and the environment is left as it was, so nothing else takes the kernels for usable.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib import import_module
 from unittest.mock import patch
@@ -22,6 +23,13 @@ def _interpreted() -> AbstractContextManager[object]:
     return patch.dict(os.environ, TRITON_INTERPRET="1") if DEVICE.type == "cpu" else nullcontext()
 
 
+def _forget_triton() -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "triton" and "_C" not in name.split(".")]:
+        del sys.modules[name]
+
+
+if DEVICE.type == "cpu":
+    _forget_triton()
 with _interpreted():
     pytest.importorskip("triton", reason="the kernels need the package triton")
     from ev2_plugin.ops.attention_scatter import triton as attention

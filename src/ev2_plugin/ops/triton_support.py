@@ -12,7 +12,7 @@ INSTALLED = find_spec("triton") is not None
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 """Triton then runs its kernels in Python, on any device; it reads the variable when a kernel is defined."""
 
-OLDEST = (8, 0)
+OLDEST = 8
 """Compute capability: Ampere, the first with bfloat16."""
 
 
@@ -30,15 +30,10 @@ def supports(x: Tensor) -> str | None:
         return f"the kernels run on NVIDIA GPUs (device cuda), the tensors are on {x.device}; use backend pytorch"
     else:
         allowed = (torch.float32, torch.bfloat16)
-        capability = _capability(x.device.index)
+        capability = torch.cuda.get_device_properties(x.device).major  # a constant to torch.compile
         if capability < OLDEST:
             return f"the GPU has compute capability {capability}, the kernels need {OLDEST}; use backend pytorch"
     if x.dtype not in allowed:
         names = " or ".join(str(dtype).removeprefix("torch.") for dtype in allowed)
         return f"the kernels compute {names}, the tensors are {str(x.dtype).removeprefix('torch.')}"
     return None
-
-
-@torch.compiler.assume_constant_result
-def _capability(index: int) -> tuple[int, int]:
-    return torch.cuda.get_device_capability(index)
