@@ -81,29 +81,29 @@ def _of_task(task: str) -> Callable[[Rows], Rows]:
 
 INFERENCE, TRAINING = _largest_batches("inference"), _largest_batches("training")
 ANY_INFERENCE, ANY_TRAINING = _of_task("inference"), _of_task("training")
-SPEED, MEMORY, LATENCY = "inference_training", "inference_training", "latency"
+MODELS, LATENCY = "inference_training", "latency"
 
 TARGETS = (
-    Target("cpu", "inference, full batch", 2.5, SPEED, "seconds", "host", "ours", INFERENCE),
+    Target("cpu", "inference, full batch", 2.5, MODELS, "seconds", "host", "ours", INFERENCE),
     Target(
-        "cpu", "inference, `bf16`, an aim for CPUs with AMX", 5, SPEED, "seconds", "host", "ours, bf16", ANY_INFERENCE
+        "cpu", "inference, `bf16`, an aim for CPUs with AMX", 5, MODELS, "seconds", "host", "ours, bf16", ANY_INFERENCE
     ),
-    Target("cpu", "training step", 2, SPEED, "seconds", "host", "ours", TRAINING),
+    Target("cpu", "training step", 2, MODELS, "seconds", "host", "ours", TRAINING),
     Target("cpu", "one structure of 80 atoms", 2, LATENCY, "seconds", "host", "ours", _all),
-    Target("cpu", "peak memory, training", 4, MEMORY, "peak_mb", "host", "ours", TRAINING),
+    Target("cpu", "peak memory, training", 4, MODELS, "peak_mb", "host", "ours", TRAINING),
     Target(
-        "cpu", "peak memory, training, edges again", 4, MEMORY, "peak_mb", "host", "ours, edges again", ANY_TRAINING
+        "cpu", "peak memory, training, edges again", 4, MODELS, "peak_mb", "host", "ours, edges again", ANY_TRAINING
     ),
-    Target("cpu", "peak memory, inference", 4, MEMORY, "peak_mb", "host", "ours", INFERENCE),
+    Target("cpu", "peak memory, inference", 4, MODELS, "peak_mb", "host", "ours", INFERENCE),
     Target("cpu", "neighbour search, 1,000 atoms", 10, "neighbors", "seconds", "host", "ours", _thousand_atoms),
-    Target("cuda", "inference, full batch, `high`", 4.5, SPEED, "seconds", "host", "ours, high", INFERENCE),
-    Target("cuda", "inference, full batch, `tf32`", 6, SPEED, "seconds", "host", "ours, tf32", INFERENCE),
-    Target("cuda", "training step, `high` against fp32", 4, SPEED, "seconds", "host", "ours, high", TRAINING),
-    Target("cuda", "training step, `high` against `--amp`", 5, SPEED, "seconds", "host, fp16", "ours, high", TRAINING),
+    Target("cuda", "inference, full batch, `high`", 4.5, MODELS, "seconds", "host", "ours, high", INFERENCE),
+    Target("cuda", "inference, full batch, `tf32`", 6, MODELS, "seconds", "host", "ours, tf32", INFERENCE),
+    Target("cuda", "training step, `high` against fp32", 4, MODELS, "seconds", "host", "ours, high", TRAINING),
+    Target("cuda", "training step, `high` against `--amp`", 5, MODELS, "seconds", "host, fp16", "ours, high", TRAINING),
     Target("cuda", "one structure of 80 atoms", 5, LATENCY, "seconds", "host", "ours, CUDA graph", _all),
     Target(
-        "cuda", "peak memory, training, edges again", 8, MEMORY, "peak_mb", "host", "ours, edges again", ANY_TRAINING
+        "cuda", "peak memory, training, edges again", 8, MODELS, "peak_mb", "host", "ours, edges again", ANY_TRAINING
     ),
-    Target("cuda", "peak memory, inference", 6, MEMORY, "peak_mb", "host", "ours", INFERENCE),
+    Target("cuda", "peak memory, inference", 6, MODELS, "peak_mb", "host", "ours", INFERENCE),
     Target("cuda", "neighbour search, 1,000 atoms", 10, "neighbors", "seconds", "host", "ours", _thousand_atoms),
 )
