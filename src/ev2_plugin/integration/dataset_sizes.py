@@ -35,8 +35,8 @@ class StructureSizes:
     """
 
     natoms: tuple[int, ...]
-    edges_per_atom: float
-    most_edges_per_atom: float
+    edges_per_atom: int | float
+    most_edges_per_atom: int | float
     source: str
 
     def __post_init__(self) -> None:
@@ -57,11 +57,11 @@ class StructureSizes:
     def largest_batch(self, structures: int) -> tuple[float, float]:
         """Atoms and edges of a batch of the largest structures; where fewer are known, the largest stands in."""
         known = self.natoms[:structures]
-        atoms = sum(known) + (structures - len(known)) * self.natoms[0]
+        atoms = float(sum(known) + (structures - len(known)) * self.natoms[0])
         return atoms, atoms * self.most_edges_per_atom
 
 
-def given_sizes(atoms: int, edges_per_atom: float) -> StructureSizes:
+def given_sizes(atoms: int, edges_per_atom: int | float) -> StructureSizes:
     """Structures that are all alike, as the user says."""
     return StructureSizes((atoms,), edges_per_atom, edges_per_atom, "as given")
 

@@ -12,13 +12,13 @@ import torch
 from fairchem.core.common.registry import registry
 from torch import Tensor, nn
 
+from ev2_plugin.integration.backbone import HostModel
 from ev2_plugin.integration.check.keys import key_problems
 from ev2_plugin.integration.check.optim import planned_batches
 from ev2_plugin.integration.dataset_sizes import StructureSizes
 from ev2_plugin.integration.held_memory import HeldMemory, held_memory
 from ev2_plugin.integration.host_classes import only_needed_imports
 from ev2_plugin.integration.trainer import PRECISIONS
-from ev2_plugin.model.backbone import Backbone
 from ev2_plugin.model.batch import AtomBatch
 from ev2_plugin.model.config import ActivationCheckpoint
 from ev2_plugin.model.memory_steps import empty_batch, trace_inference, trace_training, without_data
@@ -95,6 +95,7 @@ def estimate(
     problems = key_problems(config)
     if problems:
         raise ValueError(f"nothing reads {'; '.join(map(str, problems))}")
+    configured_level(config)
     with only_needed_imports(config):
         return [
             _estimate_use(config, use, sizes, device_type, memory)
@@ -118,7 +119,10 @@ def _uses(config: Mapping[str, Any], training: bool) -> Iterator[Use]:
 def configured_level(config: Mapping[str, Any]) -> str:
     """The level of `activation_checkpoint` that the config sets."""
     level = _network_settings(config["model"]).get("activation_checkpoint", "none")
-    return str({True: "block", False: "none"}.get(level, level))
+    level = {True: "block", False: "none"}.get(level, level)
+    if level not in LEVELS:
+        raise ValueError(f"activation_checkpoint must be one of {list(LEVELS)}, got {level!r}")
+    return str(level)
 
 
 def _estimate_use(
@@ -141,8 +145,8 @@ def _estimate_use(
         fixed=round(fixed) - follow.held.total,
         per_atom=round(per_atom),
         per_edge=round(per_edge),
-        largest_batch=follow.largest_multiple(memory, *sizes.mean_batch(1)),
-        most_atoms=follow.largest_multiple(memory, 1, sizes.edges_per_atom),
+        largest_batch=follow.largest_multiple(memory, *sizes.mean_batch(1), start=batch_size),
+        most_atoms=follow.largest_multiple(memory, 1, sizes.edges_per_atom, start=round(atoms)),
     )
 
 
@@ -165,18 +169,17 @@ class Tracer:
             model = _build(self._settings)
         self.held = held_memory(model, config, use.training, device_type, alone=alone)
 
-    def profile(self, atoms: float, edges: float) -> MemoryProfile:
+    def profile(self, atoms: int | float, edges: int | float) -> MemoryProfile:
         """Profile that holds near so many atoms and edges."""
         most_atoms, most_edges = MOST_TRACED[self._device_type]
         key = min(math.ceil(atoms), most_atoms), min(math.ceil(edges), most_edges)
         if key not in self._profiles:
             self._profiles[key] = self._trace(*key).plus(self.held.total, self.held.at_step)
-        self._latest = self._profiles[key]
-        return self._latest
+        return self._profiles[key]
 
-    def largest_multiple(self, memory: int, atoms: float, edges: float) -> int:
-        """How many times so many atoms and edges fit."""
-        found = self._latest.largest_multiple(memory, atoms, edges)
+    def largest_multiple(self, memory: int, atoms: int | float, edges: int | float, start: int = 1) -> int:
+        """How many times so many atoms and edges fit; the search starts from a number that is known to be usual."""
+        found = start
         for _ in range(_RETRACED):
             tried, found = found, self.profile(atoms * found, edges * found).largest_multiple(memory, atoms, edges)
             if found in (0, tried):
@@ -204,10 +207,10 @@ def _network_settings(model: Mapping[str, Any]) -> dict[str, Any]:
 def _build(settings: Mapping[str, Any]) -> nn.Module:
     given = copy.deepcopy(dict(settings))
     name = given.pop("name")
-    model = registry.get_model_class(name)(**given)
-    if not isinstance(getattr(model, "backbone", model), Backbone):
-        raise ValueError(f"the model is {type(model).__name__}: only models of ev2_plugin can be estimated")
-    return model
+    network = given.get("backbone", {}).get("model", name)
+    if not issubclass(registry.get_model_class(network), HostModel):
+        raise ValueError(f"the model is {network}: only models of ev2_plugin can be estimated")
+    return registry.get_model_class(name)(**given)
 
 
 def _predictions(model: Any, autocast: torch.dtype | None) -> Callable[[AtomBatch], Iterator[Tensor]]:

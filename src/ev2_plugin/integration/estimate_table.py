@@ -52,17 +52,13 @@ def batch_table(estimates: Sequence[UseEstimate], configured: str, memory: int, 
         device: Its name.
     """
     table = Table(title=escape(f"Memory of batches; largest batch in {in_bytes(memory)}, {device}"))
-    columns = (
-        "", "checkpoint", "batch", "peak", "peak, largest structures", "per atom", "per edge", "largest batch",
-        "most atoms",
-    )  # fmt: skip
+    columns = ("", "batch", "peak", "largest structures", "per atom", "per edge", "largest batch", "most atoms")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < 2 else "right")
+        table.add_column(column, justify="right" if number else "left")
     for one in estimates:
-        chosen = one.use.training and one.use.level == configured
+        chosen = " (config)" if one.use.level == configured else ""
         table.add_row(
-            "training" if one.use.training else "prediction",
-            one.use.level + (" (config)" if chosen else "") if one.use.training else "",
+            f"training, {one.use.level}{chosen}" if one.use.training else "prediction",
             str(one.batch_size),
             in_bytes(one.peak),
             in_bytes(one.worst),

@@ -34,12 +34,12 @@ class MemoryProfile:
 
     moments: np.ndarray
 
-    def at_peak(self, atoms: float, edges: float) -> tuple[float, float, float]:
+    def at_peak(self, atoms: int | float, edges: int | float) -> tuple[float, float, float]:
         """Bytes fixed, per atom and per edge at the moment when so many atoms and edges take most."""
         fixed, per_atom, per_edge = self.moments[np.argmax(self._live(atoms, edges))].tolist()
         return fixed, per_atom, per_edge
 
-    def peak(self, atoms: float, edges: float) -> int:
+    def peak(self, atoms: int | float, edges: int | float) -> int:
         """Most bytes that live at a time."""
         return round(float(self._live(atoms, edges).max()))
 
@@ -48,7 +48,7 @@ class MemoryProfile:
         moments = np.concatenate((self.moments, [[peak, 0, 0] for peak in peaks])) if peaks else self.moments
         return MemoryProfile(moments + np.array([num_bytes, 0, 0]))
 
-    def largest_multiple(self, memory: int, atoms: float, edges: float) -> int:
+    def largest_multiple(self, memory: int, atoms: int | float, edges: int | float) -> int:
         """How many times so many atoms and edges fit into memory, in bytes; 0 if not once."""
         free = memory - self.moments[:, 0]
         one = self.moments[:, 1] * atoms + self.moments[:, 2] * edges
@@ -56,7 +56,7 @@ class MemoryProfile:
             return 0
         return math.floor(float((free[one > 0] / one[one > 0]).min()))
 
-    def _live(self, atoms: float, edges: float) -> np.ndarray:
+    def _live(self, atoms: int | float, edges: int | float) -> np.ndarray:
         return self.moments @ np.array([1.0, atoms, edges])
 
 
