@@ -57,5 +57,8 @@ def advise(
         )
     if step.peak_bytes is None and (optim.get("precision") == "fp16" or config["amp"]):
         yield "fp16 is slow on CPUs: the time says nothing about GPUs (--optim.precision=fp32 is checked sooner)"
-    if model.activation_checkpoint:
-        yield "activation_checkpoint: what blocks compute again in the backward pass is not in the activations"
+    if model.activation_checkpoint != "none":
+        yield (
+            "activation_checkpoint: what is computed again in the backward pass is not in the activations "
+            "(`ev2 estimate` counts it)"
+        )

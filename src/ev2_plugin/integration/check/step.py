@@ -63,7 +63,7 @@ def run_step(trainer: Any, network: HostModel) -> tuple[StepFacts, int]:
     except torch.cuda.OutOfMemoryError as error:
         raise ValueError(
             f"{len(batch.natoms)} structures of {len(batch.pos)} atoms do not fit into the memory of this device: "
-            f"lower optim.batch_size, or set activation_checkpoint: true in the model section ({error})"
+            f"lower optim.batch_size, or set activation_checkpoint: edges or block in the model section ({error})"
         ) from error
     atoms, _ = network.read(batch.clone().to(trainer.device))
     facts = StepFacts(
