@@ -63,14 +63,14 @@ def positions_only(batch: Batch) -> Batch:
 
 
 def waits(contender: Contender, batch: Batch) -> str | None:
-    """Where a model, its edges given, first waits for the device; None if it does not."""
+    """Where a model, its edges given, first waits for the device in the way it is run; None if it does not."""
     model = contender.model
     atoms, gauge = model.read(batch.clone())
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
         with torch.no_grad():
-            model.predict(atoms, gauge)
+            model.run(model, atoms, gauge)
     except RuntimeError as error:
         if "synchronizing" not in str(error):
             raise
