@@ -16,6 +16,7 @@ from torch import Tensor
 from ev2_plugin.graph.edge_graph import EdgeGraph
 from ev2_plugin.ops.autocast import compute_dtype
 from ev2_plugin.ops.edge_rotation import triton_kernels as kernels
+from ev2_plugin.ops.receiver_sum import accumulation_dtype
 from ev2_plugin.ops.triton_launch import CHANNEL_TILE, device_of, sum_dtype, tile, tiles
 from ev2_plugin.so3.edge_frame import EdgeFrames
 from ev2_plugin.so3.layout import CoefficientLayout
@@ -49,7 +50,7 @@ def rotated_messages_backward(
 
 
 def rotate_back_and_sum(values: Tensor, attention: Tensor | None, back: Tensor, graph: EdgeGraph) -> Tensor:
-    """Same contract as the reference, in the dtype of `values` or of autocast."""
+    """Same contract as the reference; sums are in at least float32."""
     values = values.to(compute_dtype(values))
     return _rotate_back_and_sum(values, attention, back, graph.receivers, graph.row_pointers)
 
@@ -120,7 +121,7 @@ def _rotate_back_and_sum(
     values, heads = values.contiguous(), 0 if attention is None else attention.shape[1]
     weights = values if attention is None else attention.contiguous()
     num_nodes, channels = len(row_pointers) - 1, values.shape[2]
-    out = values.new_empty(num_nodes, back.shape[1], channels)
+    out = values.new_empty(num_nodes, back.shape[1], channels, dtype=accumulation_dtype(values))
     sizes = {"KEPT": back.shape[2], "HEADS": heads, "C": channels, "BLOCK_C": tile(channels)}
     layout, dtype = _whole_layout(back), sum_dtype(values, weights)
     if not out.numel():
@@ -201,7 +202,8 @@ def _(
 
 @_rotate_back_and_sum.register_fake
 def _(values: Tensor, attention: Tensor | None, back: Tensor, receivers: Tensor, row_pointers: Tensor) -> Tensor:
-    return values.new_empty(row_pointers.shape[0] - 1, back.shape[1], values.shape[2])
+    shape = row_pointers.shape[0] - 1, back.shape[1], values.shape[2]
+    return values.new_empty(shape, dtype=accumulation_dtype(values))
 
 
 @_rotate_back_and_sum_backward.register_fake
