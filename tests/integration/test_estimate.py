@@ -43,7 +43,7 @@ def test_every_level_and_predictions(model: dict[str, Any], tmp_path: Path) -> N
         assert one.batch_size == 2
         grown = one.fixed + one.held.total + one.per_atom * 40 + one.per_edge * 480
         assert one.peak == pytest.approx(grown, rel=1e-3)
-        assert one.most_atoms == pytest.approx(20 * one.largest_batch, rel=0.02)
+        assert one.most_atoms == pytest.approx(20 * one.largest_batch, rel=0.05)
 
 
 def test_the_largest_batch_fits_and_one_more_does_not(tmp_path: Path) -> None:

@@ -25,9 +25,11 @@ from ev2_plugin.model.memory_steps import empty_batch, trace_inference, trace_tr
 from ev2_plugin.model.memory_trace import MemoryProfile, unit_at_least
 
 LEVELS: tuple[str, ...] = get_args(ActivationCheckpoint)
-MOST_TRACED = {"cpu": (331, 1500), "cuda": (40_000, 600_000)}
+MOST_TRACED = {"cpu": (331, 1500), "cuda": (40_000, 100_000)}
 """Atoms and edges beyond which memory grows in proportion; a CPU takes edges in small chunks, slow to follow."""
 _RETRACED = 3
+_CLOSE = 1.05
+_NOT_FOLLOWED = ("compile", "cuda_graph_atoms")  # other ways to run the same operations
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,8 @@ def _estimate_use(
     atoms, edges = sizes.mean_batch(batch_size)
     profile = follow.profile(atoms, edges)
     fixed, per_atom, per_edge = profile.at_peak(atoms, edges)
+    largest = follow.largest_multiple(memory, *sizes.mean_batch(1), start=batch_size)
+    full = follow.profile(*sizes.mean_batch(max(largest, 1)))
     return UseEstimate(
         use=use,
         batch_size=batch_size,
@@ -145,8 +149,8 @@ def _estimate_use(
         fixed=round(fixed) - follow.held.total,
         per_atom=round(per_atom),
         per_edge=round(per_edge),
-        largest_batch=follow.largest_multiple(memory, *sizes.mean_batch(1), start=batch_size),
-        most_atoms=follow.largest_multiple(memory, 1, sizes.edges_per_atom, start=round(atoms)),
+        largest_batch=largest,
+        most_atoms=full.largest_multiple(memory, 1, sizes.edges_per_atom),
     )
 
 
@@ -163,7 +167,10 @@ class Tracer:
     def __init__(self, config: Mapping[str, Any], use: Use, device_type: str, *, alone: bool = False) -> None:
         self._use, self._device_type = use, device_type
         self._settings = copy.deepcopy(dict(config["model"]))
-        _network_settings(self._settings)["activation_checkpoint"] = use.level
+        network = _network_settings(self._settings)
+        network["activation_checkpoint"] = use.level
+        for key in _NOT_FOLLOWED:
+            network.pop(key, None)
         self._profiles: dict[tuple[int, int], MemoryProfile] = {}
         with without_data(device_type):
             model = _build(self._settings)
@@ -182,7 +189,7 @@ class Tracer:
         found = start
         for _ in range(_RETRACED):
             tried, found = found, self.profile(atoms * found, edges * found).largest_multiple(memory, atoms, edges)
-            if found in (0, tried):
+            if found == 0 or tried / _CLOSE <= found <= tried * _CLOSE:
                 break
         return found
 
