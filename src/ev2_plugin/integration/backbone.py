@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from fairchem.core.common import gp_utils
 from fairchem.core.models.base import BackboneInterface
 from torch import Tensor
 
+from ev2_plugin.integration.acceleration import FEATURES, Accelerated, embedding, features
 from ev2_plugin.integration.config import HostOptions, parse_model_settings
 from ev2_plugin.integration.reading import read_batch
 from ev2_plugin.model.backbone import Backbone
@@ -17,12 +19,13 @@ from ev2_plugin.model.batch import AtomBatch
 from ev2_plugin.model.equiformer_v2 import EquiformerV2 as FlatModel
 from ev2_plugin.model.equiformer_v2 import linear_reference
 from ev2_plugin.model.parameter_groups import no_weight_decay
+from ev2_plugin.model.replay import Level, Predict
 
 
 class HostModel(Backbone):
     """What both layouts share: reading the host's batches, the gauge, parameter groups."""
 
-    def _adopt(self, options: HostOptions) -> None:
+    def _adopt(self, options: HostOptions, predict: Predict, levels: Mapping[str, Level]) -> None:
         if gp_utils.initialized():
             raise ValueError(
                 "--gp-gpus: this model cannot yet split a structure over several ranks; leave the flag out"
@@ -32,6 +35,7 @@ class HostModel(Backbone):
         self.gauge_generator = None
         if options.gauge_seed is not None:
             self.gauge_generator = torch.Generator().manual_seed(options.gauge_seed)
+        self.run = Accelerated(predict, levels, options)
 
     def read(self, data: Any) -> tuple[AtomBatch, Tensor | None]:
         """A host batch as the model takes it, and the edge frames' gauge (None for 0)."""
@@ -70,11 +74,15 @@ class EquiformerV2(FlatModel, HostModel):
             load_energy_lin_ref=options.load_energy_lin_ref,
             use_energy_lin_ref=options.use_energy_lin_ref,
         )
-        self._adopt(options)
+        self._adopt(options, _predictions, {"energy": "structures", "forces": "atoms"})
 
     def forward(self, data: Any) -> dict[str, Tensor]:
         """Normalised `energy` [structures] and `forces` [atoms, 3] of a host batch."""
-        return self.predict(*self.read(data))
+        return self.run(self, *self.read(data))
+
+
+def _predictions(model: Any, atoms: AtomBatch, gauge: Tensor | None) -> dict[str, Tensor]:
+    return model.predict(atoms, gauge)
 
 
 class EquiformerV2Backbone(HostModel, BackboneInterface):
@@ -93,7 +101,7 @@ class EquiformerV2Backbone(HostModel, BackboneInterface):
         self.energy_lin_ref = linear_reference(
             config.max_num_elements, options.load_energy_lin_ref, options.use_energy_lin_ref
         )
-        self._adopt(options)
+        self._adopt(options, features, FEATURES)
 
     def forward(self, data: Any) -> dict[str, Any]:
         """What the heads read of a host batch.
@@ -102,4 +110,5 @@ class EquiformerV2Backbone(HostModel, BackboneInterface):
             `embedding`: a `NodeEmbedding`; `linear_reference`: per-element energies to add, or None.
         """
         reference = self.energy_lin_ref if self.options.use_energy_lin_ref else None
-        return {"embedding": self.embed(*self.read(data)), "linear_reference": reference}
+        atoms, gauge = self.read(data)
+        return {"embedding": embedding(self, atoms, self.run(self, atoms, gauge)), "linear_reference": reference}

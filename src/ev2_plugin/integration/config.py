@@ -36,6 +36,12 @@ class HostOptions:
         load_energy_lin_ref: Hold per-element reference energies.
         use_energy_lin_ref: Add them to predicted energies.
         gauge_seed: Draw the edge frames' gauge from a generator of this seed; None for gauge 0.
+        compile: Run the model (in the hydra form its backbone) through torch.compile.
+        cuda_graph_atoms: Inference on a GPU replays recorded work for batches of up to that many atoms, which it pads;
+            None for never.
+
+    Raises:
+        ValueError: If a value is of another kind or out of range.
     """
 
     use_pbc: bool = True
@@ -44,9 +50,15 @@ class HostOptions:
     load_energy_lin_ref: bool = False
     use_energy_lin_ref: bool = False
     gauge_seed: int | None = None
+    compile: bool = False
+    cuda_graph_atoms: int | None = None
 
     def __post_init__(self) -> None:
         check_kinds(self)
+        if self.cuda_graph_atoms is not None and self.cuda_graph_atoms < 1:
+            raise ValueError(
+                f"cuda_graph_atoms must be a positive number of atoms or null, got {self.cuda_graph_atoms}"
+            )
 
 
 def parse_model_settings(settings: Mapping[str, Any]) -> tuple[ModelConfig, HostOptions]:

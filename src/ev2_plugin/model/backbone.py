@@ -103,10 +103,10 @@ class Backbone(nn.Module):
             tables = self.source_embedding(sender_elements), self.target_embedding(receiver_elements)
             scalars = torch.cat((scalars, *tables), dim=1)
         frames = edge_frames(graph.vectors, self.config.layout, gauge)
-        max_edges = self._edges_within_memory(scalars.dtype)
+        max_edges = self.edges_within_memory(scalars.dtype)
         return EdgeContext(graph, frames, scalars, sender_elements, receiver_elements, max_edges)
 
-    def _edges_within_memory(self, dtype: torch.dtype) -> int:
+    def edges_within_memory(self, dtype: torch.dtype) -> int:
         """Edges whose features, between two rotations, fit `edge_memory_mb`."""
         attention, layout = self.config.attention(0.0), self.config.layout
         scalars = attention.num_heads * attention.alpha_channels + num_gates(

@@ -22,7 +22,7 @@ from ev2_plugin.model.padding import Capacity, pad, pad_rows, rounded_capacity
 
 Outputs = dict[str, Tensor]
 Level = Literal["atoms", "edges", "structures"]
-Predict = Callable[[nn.Module, AtomBatch, Tensor | None], Outputs]
+Predict = Callable[[Any, AtomBatch, Tensor | None], Outputs]
 
 KEPT_RECORDINGS = 16
 """Capacities whose recordings are kept; the one not used for longest makes room."""
