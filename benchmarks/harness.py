@@ -29,6 +29,8 @@ REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
 SAMPLE_SECONDS = 0.02
 """A sample of something faster than this is the mean of several calls."""
+PAGE_MEGABYTES = 4.096e-3
+"""Less memory than a page is not seen."""
 
 Run = Callable[[], object]
 
@@ -142,12 +144,12 @@ def peak_megabytes(run: Run, device: str) -> float:
         before = torch.cuda.memory_allocated()
         run()
         torch.cuda.synchronize()
-        return (torch.cuda.max_memory_allocated() - before) / 1e6
+        return max((torch.cuda.max_memory_allocated() - before) / 1e6, PAGE_MEGABYTES)
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # what earlier runs freed goes back to the system first
     Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark of resident memory
     before = _kilobytes("/proc/self/status", "VmRSS")
     run()
-    return (_kilobytes("/proc/self/status", "VmHWM") - before) * 1.024e-3
+    return max((_kilobytes("/proc/self/status", "VmHWM") - before) * 1.024e-3, PAGE_MEGABYTES)
 
 
 def available_megabytes(device: str) -> float:

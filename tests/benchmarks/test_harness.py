@@ -61,6 +61,7 @@ def test_answers_that_agree_are_handed_on():
 def test_peak_memory_is_that_of_the_call():
     megabytes = harness.peak_megabytes(lambda: np.ones(10_000_000).sum(), "cpu")
     assert 70 < megabytes < 100
+    assert harness.peak_megabytes(lambda: None, "cpu") > 0  # what is divided by it
 
 
 def test_a_row_replaces_its_like_and_keeps_the_others(tmp_path):
