@@ -80,7 +80,8 @@ def call_every_form(dtype: torch.dtype) -> None:
         rotation.rotate_back_and_sum(values, weights, back, graph).sum().backward()
     to_grid, from_grid = SphereGrid(layout, 8).matrices(dtype, torch.device("cpu"))
     coefficients = torch.randn(3, layout.num_kept, channels, dtype=dtype).requires_grad_()
-    sphere.silu_on_sphere(coefficients, to_grid, from_grid[1:]).sum().backward()
+    for precision in sphere.ARITHMETIC:
+        sphere.silu_on_sphere(coefficients, to_grid, from_grid[1:], precision).sum().backward()
     features = torch.randn(3, heads, 7, dtype=dtype).requires_grad_()
     parameters = LogitParameters(torch.ones(7), torch.zeros(7), torch.randn(heads, 7))
     attention.attention_weights(features, parameters, graph).sum().backward()

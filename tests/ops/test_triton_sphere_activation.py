@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ev2_plugin.ops.linear import Precision
 from ev2_plugin.ops.sphere_activation import reference
 from ev2_plugin.so3.layout import CoefficientLayout
 from ev2_plugin.so3.sphere_grid import SphereGrid
@@ -70,6 +71,16 @@ def test_lower_precision(dtype: torch.dtype, tolerance: float) -> None:
     torch.testing.assert_close(grad.double(), expected_grad, atol=4 * tolerance, rtol=tolerance)
 
 
+@pytest.mark.parametrize(("precision", "tolerance"), [("highest", 2e-6), ("high", 5e-6), ("tf32", 5e-3)])
+def test_arithmetic_follows_the_precision(precision: Precision, tolerance: float) -> None:
+    """The interpreter multiplies in float32 at every precision; a GPU shows the differences."""
+    to_grid, from_grid = grid_matrices(4, 2, 18, True)
+    x = coefficients(6, (to_grid, from_grid), 8)
+    expected = reference.silu_on_sphere(x, to_grid, from_grid)
+    out = sphere.silu_on_sphere(x.float(), to_grid.float(), from_grid.float(), precision)
+    assert ((out - expected).norm() / expected.norm()).item() < tolerance
+
+
 def test_twice_the_same_bits() -> None:
     matrices = grid_matrices(2, 1, 8, True)
     x = coefficients(30, matrices, 3)
@@ -79,7 +90,7 @@ def test_twice_the_same_bits() -> None:
 def test_operator_is_sound() -> None:
     matrices = grid_matrices(1, 0, 4, True)
     x = coefficients(2, matrices, 2).requires_grad_()
-    torch.library.opcheck(torch.ops.ev2_triton.silu_on_sphere.default, (x, *matrices))
+    torch.library.opcheck(torch.ops.ev2_triton.silu_on_sphere.default, (x, *matrices, "sum"))
 
 
 def test_autograd_keeps_the_coefficients_only() -> None:

@@ -128,7 +128,7 @@ def _triton(precision: Precision) -> Operations:
         product=plain.product,
         convolved_messages=partial(plain.convolved_messages, rotation="triton"),
         so2_linear=plain.so2_linear,
-        silu_on_sphere=sphere.silu_on_sphere,
+        silu_on_sphere=partial(sphere.silu_on_sphere, precision=precision),
         mlp_on_sphere=plain.mlp_on_sphere,  # at the nodes, a tenth of the work, most of it in the matrix product
         attention_weights=attention.attention_weights,
         rotate_back_and_sum=rotation.rotate_back_and_sum,

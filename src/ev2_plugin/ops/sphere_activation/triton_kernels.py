@@ -16,11 +16,11 @@ import triton.language as tl
 @triton.jit
 @no_type_check
 def _product(left, right, DOT: tl.constexpr):
-    """Matrix product without rounding of its factors; as a sum where the compiler has no product, for float64."""
-    if DOT:  # noqa: SIM108 the kernel language has no conditional expression of tensors
-        out = tl.dot(left, right, input_precision="ieee")
-    else:
+    """Matrix product; DOT names its arithmetic: "sum" for float64, of which the compiler has no product."""
+    if DOT == "sum":
         out = tl.sum(left[:, :, None] * right[None, :, :], axis=1)
+    else:
+        out = tl.dot(left, right, input_precision=DOT)
     return out
 
 
