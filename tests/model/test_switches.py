@@ -203,10 +203,11 @@ def test_precisions() -> None:
     results = {p: predict(filled_model(replace(TINY, precision=p)).float(), atoms) for p in get_args(Precision)}
     for precision in ("high", "tf32"):  # plain fp32 where there are no TF32 units
         assert all(torch.equal(a, b) for a, b in zip(results[precision], results["highest"], strict=True))
-    for rough, exact in zip(results["bf16"], results["highest"], strict=True):
-        deviation = ((rough - exact).abs().max() / exact.abs().max()).item()
+    # half precision as torch's own autocast has it: this model is far from linear, so the reference sets the measure
+    half = predict(filled_model(replace(TINY, precision="bf16", backend="reference")).float(), atoms)
+    for rough, measure, exact in zip(results["bf16"], half, results["highest"], strict=True):
         assert rough.dtype == torch.float32
-        assert 1e-5 < deviation < 0.1
+        assert 0 < (rough - exact).norm() < 2 * (measure - exact).norm()
     with pytest.raises(ValueError, match="backend reference multiplies as torch does"):
         replace(TINY, backend="reference", precision="high")
 
