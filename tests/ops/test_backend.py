@@ -1,11 +1,14 @@
+import copy
 import inspect
 import logging
+import pickle
+from typing import get_args
 
 import pytest
 import torch
 
 from ev2_plugin.ops import backend
-from ev2_plugin.ops.backend import REFERENCE, announce, operations
+from ev2_plugin.ops.backend import REFERENCE, Backend, announce, operations
 
 
 def test_names() -> None:
@@ -50,3 +53,11 @@ def test_the_reference_has_torch_s_own_precision() -> None:
     assert operations("reference", "bf16") is REFERENCE  # the model runs it under autocast
     with pytest.raises(ValueError, match="backend reference multiplies as torch does"):
         operations("reference", "high")
+
+
+@pytest.mark.parametrize("name", get_args(Backend))
+def test_layers_that_hold_operations_can_be_copied_and_pickled(name: Backend) -> None:
+    ops = operations(name, "bf16")
+    x = torch.randn(3)
+    for other in (copy.deepcopy(ops), pickle.loads(pickle.dumps(ops))):
+        assert torch.equal(other.silu(x), ops.silu(x))

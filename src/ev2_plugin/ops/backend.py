@@ -56,7 +56,7 @@ def operations(backend: Backend, precision: Precision = "highest") -> Operations
         return REFERENCE
     if backend == "pytorch":
         return _pytorch(precision)
-    return _by_tensor(backend, precision)
+    return _by_tensor(precision)
 
 
 def declined(x: Tensor) -> str | None:
@@ -136,15 +136,12 @@ def _triton(precision: Precision) -> Operations:
     )
 
 
-def _by_tensor(backend: Backend, precision: Precision) -> Operations:
-    """Every operation looks at its first tensor: Triton's form if that serves it, else the restructured one."""
-    plain = _pytorch(precision)
+def _by_tensor(precision: Precision) -> Operations:
+    """Every operation looks at its first tensor; partials of plain functions, so that models can be pickled."""
+    return Operations(**{field.name: partial(_suited, field.name, precision) for field in fields(Operations)})
 
-    def choose(name: str) -> Callable[..., Any]:
-        def run(first: Tensor, *arguments: Any) -> Any:
-            serves = declined(first) is None
-            return getattr(_triton(precision) if serves else plain, name)(first, *arguments)
 
-        return run
-
-    return Operations(**{field.name: choose(field.name) for field in fields(Operations)})
+def _suited(name: str, precision: Precision, first: Tensor, *arguments: Any) -> Any:
+    """Run Triton's form of an operation if that serves its first tensor, else the restructured one."""
+    form = _triton if declined(first) is None else _pytorch
+    return getattr(form(precision), name)(first, *arguments)
