@@ -65,6 +65,23 @@ def test_rows_that_are_not_contiguous() -> None:
     torch.testing.assert_close(tiled.mlp_on_sphere(x, weight, *matrices), reference.mlp_on_sphere(x, weight, *matrices))
 
 
+def test_many_tiles_add_up_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrices = grid_matrices(order_major=False)
+    x = torch.randn(600, matrices[0].shape[1], CHANNELS, dtype=torch.float64)
+    weight = torch.randn(CHANNELS, CHANNELS, dtype=torch.float64)
+    gradients = []
+    for dtype, rows in ((torch.float64, 600), (torch.bfloat16, 600), (torch.bfloat16, 2)):
+        monkeypatch.setitem(tiled.TILE_ELEMENTS, "cpu", rows * POINTS * CHANNELS)
+        leaf = weight.detach().to(dtype).requires_grad_()
+        out = tiled.mlp_on_sphere(x.to(dtype), leaf, *(matrix.to(dtype) for matrix in matrices))
+        out.sum().backward()
+        assert leaf.grad is not None
+        assert leaf.grad.dtype == dtype
+        gradients.append(leaf.grad.double())
+    exact, whole, tiles = gradients
+    assert (tiles - exact).norm() < 2 * (whole - exact).norm()
+
+
 def test_autograd_keeps_the_coefficients_only() -> None:
     to_grid, from_grid = grid_matrices(order_major=False)
     x = torch.randn(50, to_grid.shape[1], CHANNELS, dtype=torch.float64, requires_grad=True)

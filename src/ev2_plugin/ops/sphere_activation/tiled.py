@@ -15,6 +15,7 @@ from torch import Tensor
 from ev2_plugin.ops.autocast import without_autocast
 from ev2_plugin.ops.linear import Precision, product
 from ev2_plugin.ops.pointwise import silu_and_slope, silu_in_place
+from ev2_plugin.ops.receiver_sum import accumulation_dtype
 
 TILE_ELEMENTS = {"cpu": 2**18, "cuda": 2**26}
 """Grid values per tile: 1 MB of float32 fits a core's L2 cache; a GPU wants its memory filled instead."""
@@ -77,7 +78,7 @@ def _mlp_on_sphere(x: Tensor, weight: Tensor, to_grid: Tensor, from_grid: Tensor
 def _mlp_on_sphere_backward(
     grad: Tensor, x: Tensor, weight: Tensor, to_grid: Tensor, from_grid: Tensor, precision: str
 ) -> tuple[Tensor, Tensor]:
-    grad_x, grad_weight = torch.empty_like(x), torch.zeros_like(weight)
+    grad_x, grad_weight = torch.empty_like(x), torch.zeros_like(weight, dtype=accumulation_dtype(weight))
     with without_autocast(x):
         for tile in _tiles(x, len(to_grid)):
             hidden, hidden_slope = silu_and_slope(_on_rows(to_grid, x[tile]))
@@ -87,7 +88,7 @@ def _mlp_on_sphere_backward(
             grad_weight += product(grad_points.T, hidden, cast(Precision, precision))
             grad_hidden = product(grad_points, weight, cast(Precision, precision)).view_as(hidden_slope)
             grad_x[tile] = _on_rows(to_grid.T, hidden_slope.mul_(grad_hidden))
-    return grad_x, grad_weight
+    return grad_x, grad_weight.to(weight.dtype)
 
 
 @_silu_on_sphere.register_fake
