@@ -46,6 +46,10 @@ def test_rows_and_channels(rows: int, channels: int) -> None:
     compare(coefficients(rows, matrices, channels), *matrices)
 
 
+def test_more_coefficients_than_a_tile_of_channels() -> None:
+    compare(coefficients(1, matrices := grid_matrices(11, 11, 24, False), 1), *matrices)
+
+
 def test_rows_that_are_not_contiguous() -> None:
     matrices = grid_matrices(2, 1, 8, True)
     compare(coefficients(4, matrices, 3).mT.contiguous().mT, *matrices)

@@ -59,7 +59,7 @@ def _launch(
     """Programs, matrices padded to whole tiles, and sizes."""
     points, k_in = to_grid.shape
     k_out, channels = len(from_grid), x.shape[2]
-    block_in, block_out = (max(tile(k), 16) for k in (k_in, k_out))
+    block_in, block_out = (max(tile(k, k * 2), 16) for k in (k_in, k_out))
     padded = tiles(points, POINT_TILE) * POINT_TILE
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     matrices = (
