@@ -144,8 +144,26 @@ def test_large_batches_run_unrecorded_and_say_so_once(caplog: pytest.LogCaptureF
         for batch in ([slab()], [slab(), molecule()], [molecule()]):
             assert_close(graphs(model, atom_batch(batch)), run(model, atom_batch(batch), None))
     assert [record.message for record in caplog.records] == [
-        "batches of more than 9 atoms are not replayed; this one has 10"
+        "batches of more than 9 atoms or 815286 padded edges are not replayed; this one has 10 and 91"
     ]
+    assert len(graphs.recordings) == 1
+
+
+@torch.no_grad()
+def test_batches_taken_in_parts_run_unrecorded() -> None:
+    model, graphs = filled_model(replace(TINY, edge_memory_mb=1)), replayed(1000)
+    crystals = atom_batch([crystal()] * 41)
+    capacity = rounded_capacity(crystals)
+    assert len(crystals.graph.senders) < model.edges_within_memory(torch.float64) < capacity.edges
+    assert_close(graphs(model, crystals), run(model, crystals, None))
+    assert not graphs.recordings
+
+
+def test_inference_mode_and_no_grad_take_turns() -> None:
+    model, graphs, atoms = filled_model(TINY), replayed(), atom_batch(slab())
+    for mode in (torch.inference_mode, torch.no_grad, torch.inference_mode):
+        with mode():
+            assert_close(graphs(model, atoms), run(model, atoms, None))
     assert len(graphs.recordings) == 1
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ev2_plugin.graph.edge_graph import EdgeGraph
+from ev2_plugin.model.backbone import Backbone
 from ev2_plugin.model.batch import AtomBatch
 from ev2_plugin.model.padding import Capacity, pad, pad_rows, rounded_capacity
 
@@ -99,7 +100,7 @@ class GraphReplay:
         self.recordings: OrderedDict[Any, Recording] = OrderedDict()
         self.told = False
 
-    def __call__(self, model: nn.Module, atoms: AtomBatch, gauge: Tensor | None = None) -> Outputs:
+    def __call__(self, model: Backbone, atoms: AtomBatch, gauge: Tensor | None = None) -> Outputs:
         """Predict for the batch; equal to `predict` up to rounding, and never of fewer rows.
 
         Args:
@@ -107,13 +108,17 @@ class GraphReplay:
             atoms: Structures with their edges.
             gauge: Turn of each edge frame in radians; 0 if None.
         """
-        size = Capacity.of(atoms)
-        if size.atoms > self.largest:
+        size, capacity = Capacity.of(atoms), rounded_capacity(atoms)
+        # more edges are taken in parts, for which the host must know where nodes begin: that cannot be recorded
+        most_edges = model.edges_within_memory(atoms.graph.vectors.dtype)
+        if size.atoms > self.largest or capacity.edges > most_edges:
             if not self.told:
-                logging.info(f"batches of more than {self.largest} atoms are not replayed; this one has {size.atoms}")
+                logging.info(
+                    f"batches of more than {self.largest} atoms or {most_edges} padded edges are not replayed; "
+                    f"this one has {size.atoms} and {capacity.edges}"
+                )
                 self.told = True
             return self.predict(model, atoms, gauge)
-        capacity = rounded_capacity(atoms)
         padded = _tensors(pad(atoms, capacity), None if gauge is None else pad_rows(gauge, capacity.edges))
         recording = self._recording(model, capacity, padded)
         for memory, value in zip(recording.inputs, padded, strict=True):
@@ -141,12 +146,14 @@ class GraphReplay:
             for old in [old for old, one in self.recordings.items() if one.weights != weights]:
                 del self.recordings[old]
             self.recorder = self.recorder or self.make_recorder()
-            inputs = tuple(value.clone() for value in padded)
 
             def predict(*tensors: Tensor) -> Outputs:
                 return self.predict(model, *_batch(tensors))
 
-            recording = self.recordings[key] = Recording(inputs, weights, self.recorder(predict, inputs))
+            # memory made in inference mode could not be written to outside of it
+            with torch.inference_mode(False), torch.no_grad():
+                inputs = tuple(torch.empty_like(value).copy_(value) for value in padded)
+                recording = self.recordings[key] = Recording(inputs, weights, self.recorder(predict, inputs))
         self.recordings.move_to_end(key)
         if len(self.recordings) > KEPT_RECORDINGS:
             self.recordings.popitem(last=False)
