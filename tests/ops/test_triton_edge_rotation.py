@@ -78,7 +78,7 @@ def test_rotate_back_and_sum_is_the_reference(lmax: int, mmax: int, edges: int, 
     compare_sums(CoefficientLayout(lmax, mmax), 6, edges, heads, part)
 
 
-@pytest.mark.parametrize(("lmax", "mmax", "channels", "heads"), [(4, 2, 20, 5), (6, 3, 3, 3)])
+@pytest.mark.parametrize(("lmax", "mmax", "channels", "heads"), [(4, 2, 20, 5), (6, 3, 3, 3), (16, 0, 1, 1)])
 def test_rotate_back_and_sum_of_high_degrees(lmax: int, mmax: int, channels: int, heads: int) -> None:
     compare_sums(CoefficientLayout(lmax, mmax), channels, 2, heads, "all")
 

@@ -184,7 +184,7 @@ def _node_gradient_of_degree(
     node = (tl.program_id(0) // (LMAX + 1)).to(tl.int64)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)[None, :]
     K: tl.constexpr = (LMAX + 1) * (LMAX + 1)
-    BLOCK_K: tl.constexpr = 4 if l < 2 else (8 if l < 4 else (16 if l < 8 else 32))
+    BLOCK_K: tl.constexpr = 4 if l < 2 else (8 if l < 4 else (16 if l < 8 else (32 if l < 16 else 64)))
     total = tl.zeros((BLOCK_K, BLOCK_C), dtype=ACC)
     for edge in range(tl.load(row_pointers + node), tl.load(row_pointers + node + 1)):
         total = _add_degree(
@@ -225,7 +225,7 @@ def _back_and_sum_of_degree(
 ):  # fmt: skip
     node = (tl.program_id(0) // (LMAX + 1)).to(tl.int64)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)[None, :]
-    BLOCK_K: tl.constexpr = 4 if l < 2 else (8 if l < 4 else (16 if l < 8 else 32))
+    BLOCK_K: tl.constexpr = 4 if l < 2 else (8 if l < 4 else (16 if l < 8 else (32 if l < 16 else 64)))
     total = tl.zeros((BLOCK_K, BLOCK_C), dtype=ACC)
     for edge in range(tl.load(row_pointers + node), tl.load(row_pointers + node + 1)):
         weights = _attention(attention, edge, c, HEADS, C, BLOCK_C, ACC)
