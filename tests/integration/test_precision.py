@@ -76,6 +76,13 @@ def test_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (forces.relative, forces.mean, forces.largest) == pytest.approx((5 / 96**0.5, 5 / 32, 5.0))
 
 
+def test_a_whole_stress_is_compared_by_structure() -> None:
+    settings = copy.deepcopy(tiny_s2ef.HYDRA_MODEL)
+    settings["heads"]["stress"] = {"module": "ev2_plugin.StressHead"}
+    (row,) = deviations(source(settings).build, slab_batches(), ["highest"], CPU)
+    assert 0 < row.outputs["stress"].relative < 1e-3
+
+
 def test_weights_are_the_same_at_every_precision_and_the_generator_is_left_alone() -> None:
     state = torch.get_rng_state()
     first, second = (source(tiny_s2ef.FLAT_MODEL).build(one) for one in ("highest", "bf16"))

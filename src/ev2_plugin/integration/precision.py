@@ -147,7 +147,7 @@ def _predict(model: nn.Module, batches: Iterable[Batch]) -> dict[str, Tensor]:
     parts: dict[str, list[Tensor]] = {}
     for batch in batches:
         for name, value in _by_name(model(batch)):
-            rows = batch.num_graphs if len(value) == batch.num_graphs else batch.num_nodes
+            rows = batch.num_nodes if len(value) == batch.num_nodes else batch.num_graphs  # a stress has three each
             parts.setdefault(name, []).append(value.double().reshape(rows, -1).cpu())
     return {name: torch.cat(values) for name, values in parts.items()}
 
