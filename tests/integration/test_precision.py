@@ -92,6 +92,11 @@ def test_weights_are_the_same_at_every_precision_and_the_generator_is_left_alone
     assert (first.config.precision, second.config.precision) == ("highest", "bf16")
 
 
+@pytest.mark.parametrize("backend", ["reference", "triton"])
+def test_backends_that_lack_a_precision_are_not_asked_for_it(backend: str) -> None:
+    assert source(tiny_s2ef.FLAT_MODEL | {"backend": backend}).build("high").config.backend == "auto"
+
+
 def test_edges_of_a_batch_are_those_the_model_finds() -> None:
     model = source(tiny_s2ef.FLAT_MODEL).build("highest")
     atoms = [tiny_s2ef.slabs()[0], bulk("NaCl", "rocksalt", a=5.64, cubic=True), molecule("CH3CH2OH", cell=[9, 9, 9])]

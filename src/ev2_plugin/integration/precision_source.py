@@ -53,10 +53,8 @@ class ModelSource:
             ValueError: If the settings are wrong or the weights do not fit.
         """
         settings = copy.deepcopy(dict(self.settings))
-        if "backbone" in settings:
-            settings["backbone"]["precision"] = precision
-        else:
-            settings["precision"] = precision
+        # backend auto, whatever the config says: it serves float64 and every precision
+        settings.get("backbone", settings).update(precision=precision, backend="auto")
         with only_needed_imports({"model": settings}), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = registry.get_model_class(settings.pop("name"))(**settings)

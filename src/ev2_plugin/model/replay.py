@@ -44,6 +44,10 @@ class CudaRecorder:
 
     def __call__(self, function: Callable[..., Outputs], inputs: Sequence[Tensor]) -> Callable[[], Outputs]:
         """Record on the device of `inputs`."""
+        with torch.cuda.device(inputs[0].device):
+            return self._record(function, inputs)
+
+    def _record(self, function: Callable[..., Outputs], inputs: Sequence[Tensor]) -> Callable[[], Outputs]:
         graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream()
         # autocast must not keep its casts of the weights: a replay would miss later changes of the weights
         with torch.autocast("cuda", enabled=torch.is_autocast_enabled("cuda"), cache_enabled=False):
@@ -53,7 +57,8 @@ class CudaRecorder:
                 for _ in range(2):
                     function(*inputs)
             torch.cuda.current_stream().wait_stream(side)
-            with torch.cuda.graph(graph, pool=self.pool):
+            # a stream of this device: torch.cuda.graph makes its own once, on the device of the first recording
+            with torch.cuda.graph(graph, pool=self.pool, stream=side):
                 outputs = function(*inputs)
 
         def replay() -> Outputs:

@@ -103,6 +103,7 @@ REFERENCE = Operations(
 )
 
 
+@cache
 def _pytorch(precision: Precision) -> Operations:
     return Operations(
         linear=partial(linear, precision=precision),
@@ -117,6 +118,7 @@ def _pytorch(precision: Precision) -> Operations:
     )
 
 
+@cache
 def _triton(precision: Precision) -> Operations:
     from ev2_plugin.ops.attention_scatter import triton as attention
     from ev2_plugin.ops.edge_rotation import triton as rotation
