@@ -213,5 +213,5 @@ def _rotate_back_and_sum(config: ModelConfig, edges: Edges, layout: CoefficientL
 
 def gradients(results: Made, case: OperationCase) -> Any:
     """Gradients of the results' sum, weighted by fixed numbers, to all inputs."""
-    weights = [torch.linspace(-1, 1, r.numel(), device=r.device).view_as(r) for r in results]
+    weights = [_random(*r.shape, device=r.device.type).detach() for r in results]
     return torch.autograd.grad(results, case.inputs, weights)
