@@ -22,7 +22,7 @@ LIMITS = {"highest": 4e-5, "high": 5e-5, "tf32": 2e-2, "bf16": 2e-1, "fp16": 5e-
 
 Both sides round: each may be 2e-5 from float64, hence twice that at `highest`. Of the last three only blunders are caught here: random weights are worse conditioned than trained ones.
 """
-GRADIENT_FACTOR = 20
+GRADIENT_FACTOR = 10
 """By how much a gradient, of the worst parameter, may be further away than an output."""
 
 
