@@ -20,8 +20,8 @@ from harness import Run, require_agreement
 LIMITS = {"highest": 4e-5, "high": 5e-5, "tf32": 2e-2, "bf16": 2e-1, "fp16": 5e-2}
 """Largest relative deviation of an output from the host's in float32 at which timing makes sense.
 
-Both sides round: each may be 2e-5 from float64, hence twice that at `highest`. Of the last three only blunders are caught
-here: random weights are worse conditioned than trained ones.
+Both sides round: each may be 2e-5 from float64, hence twice that at `highest`. Of the last three only blunders are
+caught here: random weights are worse conditioned than trained ones.
 """
 GRADIENT_FACTOR = 10
 """By how much a gradient, of the worst parameter, may be further away than an output."""
