@@ -40,3 +40,11 @@ def restored_process_state() -> Iterator[None]:
 def dtype(request: pytest.FixtureRequest) -> torch.dtype:
     """Both precisions."""
     return request.param
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` are skipped where there is none, however pytest was called."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))

@@ -222,7 +222,6 @@ def test_methods_that_cannot_serve() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @strictness
 def test_gpu_finds_the_edges_of_the_cpu(strict: bool, dtype: torch.dtype) -> None:
     arrays, rule = inputs(*assorted(), slab(), dtype=dtype), NeighborRule(9.0, 20, strict)

@@ -131,7 +131,6 @@ def test_autocast_trains_and_stays_close(kind: dict[str, Any]) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("config", [TINY, GATE])
 def test_gpu_follows_cpu(config: ModelConfig, dtype: torch.dtype) -> None:
     tolerance = 1e-10 if dtype == torch.float64 else 1e-4

@@ -242,7 +242,6 @@ def test_autocast_halves_a_linear_map_of_any_mode() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize(("m", "k", "n"), [(4000, 1024, 704), (257, 640, 64), (3, 7, 5)])
 def test_accuracy_on_the_gpu(m: int, k: int, n: int) -> None:
     x, weight, bias = (torch.randn(shape, device="cuda") for shape in ((m, k), (n, k), (n,)))

@@ -34,7 +34,6 @@ def test_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_gpu() -> None:
     assert supports(torch.zeros(1, device="cuda")) is None
     assert "float64" in str(supports(torch.zeros(1, device="cuda", dtype=torch.float64)))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from jaxtyping import Int
-from scipy.spatial import cKDTree  # type: ignore[import-untyped]
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from ev2_plugin.graph.candidates import MEMBERS, Candidates, Search

@@ -137,6 +137,7 @@ def _chunks(x: Tensor, into: Tensor) -> Iterator[slice]:
 def _part(
     senders: Tensor, receivers: Tensor, into: Tensor, layout: CoefficientLayout, edges: slice, num_nodes: int
 ) -> tuple[EdgeGraph, EdgeFrames]:
+    # the rotations read no vectors; these numbers only have their shape
     graph = EdgeGraph(senders[edges], receivers[edges], into[edges, 0, :3], num_nodes)
     return graph, EdgeFrames(layout, into[edges], into[edges].mT)
 
