@@ -1,0 +1,1 @@
+"""All that relaxations and adsorption energies know about a model: structures in, energies and forces out."""
