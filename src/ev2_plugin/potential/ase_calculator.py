@@ -20,6 +20,11 @@ class CalculatorPotential:
         self.calculator = calculator
         self.calls = 0
 
+    @property
+    def device(self) -> torch.device:
+        """The CPU."""
+        return torch.device("cpu")
+
     def __call__(self, structures: Structures) -> Prediction:
         """Energies and forces in float64."""
         energies, forces = [], []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from ev2_plugin.potential.structures import Structures
@@ -28,6 +29,11 @@ class Potential(Protocol):
 
     Whatever it raises besides a lack of memory is a fault of the structures or of the potential and ends a run.
     """
+
+    @property
+    def device(self) -> torch.device:
+        """Where structures are wanted, and predictions are."""
+        ...
 
     def __call__(self, structures: Structures) -> Prediction:
         """Energies and forces of a batch; each structure's do not depend on the others."""

@@ -1,0 +1,61 @@
+"""What may go wrong in an evaluation: too little memory, which a smaller batch mends, and faults, which end the run."""
+
+from __future__ import annotations
+
+import torch
+
+from ev2_plugin.potential.protocol import Potential, Prediction
+from ev2_plugin.potential.structures import Structures
+
+_CPU_OUT_OF_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")
+
+
+class RelaxationError(ValueError):
+    """A structure cannot be evaluated; the message names it."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a smaller batch might do; every other error is a real one."""
+    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in _CPU_OUT_OF_MEMORY)
+    )
+
+
+def evaluate(potential: Potential, structures: Structures) -> Prediction | None:
+    """Energies and forces, or None if the memory does not suffice for the batch.
+
+    Raises:
+        RelaxationError: If a structure cannot be evaluated, alone neither, or its energy or forces are not finite.
+    """
+    try:
+        prediction = potential(structures)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise _blame(error, potential, structures) from error
+        return None  # the error's frames hold the tensors of the failed evaluation: they go with it
+    _check_finite(prediction, structures)
+    return prediction
+
+
+def _blame(error: Exception, potential: Potential, structures: Structures) -> RelaxationError:
+    """Find the structure that fails by itself."""
+    for index, name in enumerate(structures.ids):
+        if len(structures) == 1:
+            return RelaxationError(f"structure {name}: {error}")
+        try:
+            potential(structures.select([index]))
+        except Exception as own:
+            if not is_out_of_memory(own):
+                return RelaxationError(f"structure {name}: {own}")
+    names = ", ".join(structures.ids)
+    return RelaxationError(f"structures {names} together, though each alone can be evaluated: {error}")
+
+
+def _check_finite(prediction: Prediction, structures: Structures) -> None:
+    bad_atoms = ~torch.isfinite(prediction.forces).all(dim=-1)
+    bad = ~torch.isfinite(prediction.energy) | torch.zeros_like(prediction.energy, dtype=torch.bool).index_put(
+        (structures.batch,), bad_atoms, accumulate=True
+    )
+    if bad.any():
+        names = [structures.ids[index] for index in bad.nonzero()[:, 0].tolist()]
+        raise RelaxationError(f"structure {names[0]}: its predicted energy or forces are not finite numbers")

@@ -1,0 +1,72 @@
+"""A relaxation on disk: what it takes to go on as if it had never stopped.
+
+Structures are read again from their source; positions, histories and the order of the batch are kept, so that every
+later evaluation is of the same batch, with the same result to the last bit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ev2_plugin.potential.structures import join
+from ev2_plugin.relax.group import Group, Member
+from ev2_plugin.relax.optimizer import Memory
+from ev2_plugin.relax.relaxation import Relaxation
+
+State = dict[str, Any]
+
+
+def take_snapshot(relaxation: Relaxation) -> State:
+    """All that changes in a relaxation, in plain containers and tensors on the CPU."""
+    return {
+        "next": relaxation.next,
+        "max_edges": relaxation.budget.max_edges,
+        "active": None if relaxation.active is None else _packed(relaxation.active),
+        "aside": [_packed(group) for group in relaxation.aside],
+    }
+
+
+def restore(relaxation: Relaxation, state: State) -> None:
+    """Bring a new relaxation of the same source and settings to where a snapshot was taken."""
+    relaxation.next = state["next"]
+    relaxation.budget = type(relaxation.budget)(state["max_edges"], relaxation.settings.budget.max_structures)
+    relaxation.active = None if state["active"] is None else _unpacked(relaxation, state["active"])
+    relaxation.aside = deque(_unpacked(relaxation, group) for group in state["aside"])
+
+
+def write_atomically(path: Path, state: State) -> None:
+    """Write a state to a file that is there as a whole or as it was before."""
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def read_state(path: Path) -> State:
+    """Read a state; nothing of the file is executed."""
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _packed(group: Group) -> State:
+    cpu = group.memory.to(torch.device("cpu"))
+    return {
+        "members": [tuple(vars(member).values()) for member in group.members],
+        "positions": group.structures.positions.cpu(),
+        "of_atoms": cpu.of_atoms,
+        "of_structures": cpu.of_structures,
+    }
+
+
+def _unpacked(relaxation: Relaxation, state: State) -> Group:
+    members = tuple(Member(*values) for values in state["members"])
+    device = relaxation.potential.device
+    start = join([relaxation.source[member.index] for member in members])
+    structures = start.moved_to(state["positions"]).to(device)
+    return Group(members, structures, Memory(state["of_atoms"], state["of_structures"]).to(device))
