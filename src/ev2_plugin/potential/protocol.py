@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ class Prediction:
     forces: Tensor
 
 
+@runtime_checkable
 class Potential(Protocol):
     """Energies and forces of batches of structures.
 

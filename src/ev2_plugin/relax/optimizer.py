@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -55,6 +55,7 @@ def join_memories(parts: Sequence[Memory]) -> Memory:
     )
 
 
+@runtime_checkable
 class Optimizer(Protocol):
     """A rule for the next step of each structure, which depends on no other structure of the batch."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ase import Atoms
 
 from ev2_plugin.potential.structures import Structures, from_atoms
 
 
+@runtime_checkable
 class Source(Protocol):
     """Structures to relax.
 
