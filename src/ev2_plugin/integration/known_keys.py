@@ -11,6 +11,7 @@ import torch
 
 from ev2_plugin.integration.config import HostOptions
 from ev2_plugin.integration.registration import SHORT_NAMES
+from ev2_plugin.integration.relaxation_settings import FIRE_KEYS, OUR_TASK_KEYS
 from ev2_plugin.model.config import ModelConfig
 from ev2_plugin.model.stress_head import StressSpec
 from ev2_plugin.training.noisy_nodes import NoisyNodes
@@ -98,6 +99,8 @@ def known_keys(config: Mapping[str, Any]) -> Tree:
     ours = names_our_trainer(config)
     loss = _names("fn", "coefficient", "reduction", *(["final_coefficient"] if ours else []))
     noise = {"noisy_nodes": _names(*(field.name for field in fields(NoisyNodes)))} if ours else {}
+    files = _names("prediction_order") if ours else {}
+    relaxations = _our_relaxations() if ours else {}
     datasets = config.get("dataset")
     return {
         **_TOP,
@@ -108,9 +111,15 @@ def known_keys(config: Mapping[str, Any]) -> Tree:
         "outputs": {ANY: {**_OUTPUT, "decomposition": {ANY: {**_OUTPUT, "parent": {}}}}},
         "loss_functions": {ANY: loss},
         "evaluation_metrics": {"metrics": {ANY: {}}, "primary_metric": {}},
-        "task": {**_TASK, **noise},
+        "task": {**_TASK, **noise, **files, **relaxations},
         "optim": _optim(config.get("optim") or {}, config.get("trainer"), ours),
     }
+
+
+def _our_relaxations() -> Tree:
+    """Keys of `task` that only our relaxations read, and `relax_opt` with those below it."""
+    relax_opt = {**_TASK["relax_opt"], "name": {}, "fire": _names(*FIRE_KEYS)}
+    return {**_names(*OUR_TASK_KEYS), "relax_opt": relax_opt}
 
 
 def _split(split: str, datasets: Mapping[str, Any], ours: bool) -> Tree:

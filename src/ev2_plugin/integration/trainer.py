@@ -20,6 +20,8 @@ from ev2_plugin.integration.label_transforms import check_label_transforms, chec
 from ev2_plugin.integration.loss_terms import LossTerm, read_loss_terms
 from ev2_plugin.integration.optimizer_steps import OptimizerSteps, StepScheduler
 from ev2_plugin.integration.position_labels import PositionLabels
+from ev2_plugin.integration.prediction_files import PredictionFiles
+from ev2_plugin.integration.relaxations import Relaxations
 from ev2_plugin.model.backbone import Backbone
 from ev2_plugin.model.parameter_groups import no_weight_decay
 from ev2_plugin.training.batch_plan import check_global_batch_size
@@ -28,7 +30,7 @@ from ev2_plugin.training.schedule import CosineSchedule
 PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-class Trainer(OptimizerSteps):
+class Trainer(PredictionFiles, Relaxations, OptimizerSteps):
     """fairchem's OCP trainer with more settings.
 
     * `optim.global_batch_size`: the batches that processes lack are accumulated. Schedules, `eval_every` and
@@ -39,6 +41,8 @@ class Trainer(OptimizerSteps):
     * Labels made from positions (`displacement`, `noise`), Noisy Nodes, loss coefficients that decay.
     * Element references by symbol; an element that has none is an error.
     * A step with a non-finite loss or gradient is skipped; `optim.max_non_finite_steps` in a row end the run.
+    * Prediction files in the dataset's order and in single precision; repeated ids are an error.
+    * Relaxations in batches that structures leave when they are done; started again, they go on.
     """
 
     def load(self, inference_only: bool) -> None:
