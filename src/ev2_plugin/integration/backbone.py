@@ -38,8 +38,9 @@ class HostModel(Backbone):
         self.run = Accelerated(predict, levels, options)
 
     def read(self, data: Any) -> tuple[AtomBatch, Tensor | None]:
-        """A host batch as the model takes it, and the edge frames' gauge (None for 0)."""
-        atoms = read_batch(data, self.config, self.options, self.sphere_embedding.weight.dtype)
+        """A host batch (or a batch that is ready) as the model takes it, and the edge frames' gauge (None for 0)."""
+        dtype = self.sphere_embedding.weight.dtype
+        atoms = data if isinstance(data, AtomBatch) else read_batch(data, self.config, self.options, dtype)
         if self.gauge_generator is None:
             return atoms, None
         turn = torch.rand(len(atoms.graph.senders), generator=self.gauge_generator) * (2 * math.pi)

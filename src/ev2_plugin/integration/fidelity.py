@@ -22,16 +22,9 @@ from torch_geometric.data import Batch, Data
 
 from ev2_plugin.graph.neighbors import NeighborRule, radius_graph
 from ev2_plugin.integration.backbone import EquiformerV2
+from ev2_plugin.integration.stand_ins import our_hydra_settings
 from ev2_plugin.so3.edge_frame import edge_frames
 from ev2_plugin.so3.layout import CoefficientLayout
-
-HYDRA_MODULES = {
-    "equiformer_v2_backbone": "ev2_plugin.EquiformerV2Backbone",
-    "equiformerV2_scalar_head": "ev2_plugin.EnergyHead",
-    "equiformerV2_vector_head": "ev2_plugin.ForceHead",
-    "rank2_symmetric_head": "ev2_plugin.StressHead",
-}
-"""The host's registered names and what stands in for them."""
 
 ZERO_GRADIENT = "sphharm_norm.norm_l0.weight"
 """A layer norm over one channel returns its bias: this parameter's gradient is zero, what appears is rounding."""
@@ -144,13 +137,6 @@ def model_pair(settings: Mapping[str, Any], dtype: torch.dtype, scale: float = 1
             parameter.mul_(scale).add_(0.02 * noise.to(dtype))
     ours.load_state_dict(host.state_dict(), strict=True)
     return host.eval(), ours.eval()
-
-
-def our_hydra_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The same hydra section with our modules in place of the host's."""
-    backbone = {**settings["backbone"], "model": HYDRA_MODULES[settings["backbone"]["model"]]}
-    heads = {name: {**head, "module": HYDRA_MODULES[head["module"]]} for name, head in settings["heads"].items()}
-    return {**settings, "backbone": backbone, "heads": heads}
 
 
 def compare(host: nn.Module, ours: nn.Module, batch: Batch, *, wigner: bool = False) -> Deviation:

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fairchem.core.common.utils import match_state_dict
 from torch import nn
 
 from ev2_plugin.integration.check.settings import output_targets
 from ev2_plugin.integration.check.splits import configured_splits, first_sample, missing_sources, open_split
 from ev2_plugin.integration.position_labels import SOURCES_OF_LABELS
-from ev2_plugin.model.state_dict import DERIVED
+from ev2_plugin.integration.weights import check_weights
 
 _LABELLED_SPLITS = {"train": ("train", "val"), "validate": ("val",)}
-_SHOWN = 5
 
 
 def check_datasets(config: Mapping[str, Any]) -> None:
@@ -95,21 +93,4 @@ def check_checkpoint(model: nn.Module, path: str | Path) -> None:
     """
     # on the meta device: names and shapes without the numbers
     state_dict = torch.load(path, map_location="meta", weights_only=False)["state_dict"]
-    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    given = {name: tuple(value.shape) for name, value in match_state_dict(model.state_dict(), state_dict).items()}
-    problems = {
-        "not in the checkpoint": [name for name in expected if name not in given],
-        "not in the model": [name for name in given if name not in expected and not DERIVED.search(name)],
-        "of another shape": [
-            f"{name} {given[name]} instead of {shape}"
-            for name, shape in expected.items()
-            if name in given and given[name] != shape
-        ],
-    }
-    found = [
-        f"{len(names)} {kind}: {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
-        for kind, names in problems.items()
-        if names
-    ]
-    if found:
-        raise ValueError(f"checkpoint {path} does not fit the model of this config. Weights {'; '.join(found)}")
+    check_weights(model, state_dict, path)

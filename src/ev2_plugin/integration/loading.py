@@ -1,0 +1,166 @@
+"""From a checkpoint to a potential, without a trainer."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import fairchem.core.models.base  # noqa: F401  registers the hydra model
+import torch
+from fairchem.core.common.registry import registry
+from fairchem.core.common.utils import update_config
+from fairchem.core.modules.normalization.element_references import LinearReferences, create_element_references
+from fairchem.core.modules.normalization.normalizer import Normalizer
+from torch import nn
+
+from ev2_plugin.integration.element_references import from_elements, only_fitted
+from ev2_plugin.integration.energy_kind import energy_kind
+from ev2_plugin.integration.host_classes import import_class, named_classes
+from ev2_plugin.integration.model_outputs import ModelOutputs, with_parts
+from ev2_plugin.integration.potential import HostModelPotential, ModelPotential, potential_of
+from ev2_plugin.integration.registration import register
+from ev2_plugin.integration.stand_ins import with_stand_ins
+from ev2_plugin.integration.weights import load_weights
+
+OLD_TARGETS = {"target": "energy", "grad_target": "forces"}
+"""Names of normalisers in files before fairchem 1.0."""
+
+
+def load_potential(checkpoint: Path | str, device: str = "auto") -> ModelPotential | HostModelPotential:
+    """Build the model that a checkpoint's config names and give it the checkpoint's weights.
+
+    The host's EquiformerV2 is replaced by the plugin's, which takes the same weights. Averaged weights are taken where
+    the file has them. Predictions are made in the weights' precision, whatever the training's autocast was.
+
+    Args:
+        checkpoint: Written by fairchem's trainer or the plugin's.
+        device: `auto` (CUDA if there is any), or a device of torch.
+
+    Returns:
+        The potential; its `energy_kind` says what its energies are.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no checkpoint, weights or normalisers are missing, left over or of another shape, or
+            the device is not there.
+    """
+    chosen = choose_device(device)
+    content = read_checkpoint(Path(checkpoint))
+    config = current_config(content["config"])
+    model = build_model(config["model"])
+    load_weights(model, content, checkpoint)
+    normalizers, references = _normalizers(config, content, checkpoint), _references(config, content, checkpoint)
+    outputs = ModelOutputs(
+        with_parts(config["outputs"]),
+        {name: one.to(chosen) for name, one in normalizers.items()},
+        {name: one.to(chosen) for name, one in references.items()},
+    )
+    kind = energy_kind(config, normalizers, references)
+    logging.info(f"{checkpoint}: predicted energies are: {kind}")
+    return potential_of(model.to(chosen).eval(), outputs, kind)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name; `auto` is CUDA if there is any, the CPU otherwise.
+
+    Raises:
+        ValueError: If there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device must be auto, cpu, cuda or cuda:0 and so on, got {name!r}") from error
+    available = torch.cuda.device_count() if device.type == "cuda" else 1 if device.type == "cpu" else 0
+    if (device.index or 0) >= available:
+        raise ValueError(f"there is no device {name!r} here ({torch.cuda.device_count()} CUDA devices)")
+    return device
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint file holds, tensors on the CPU.
+
+    Args:
+        path: The file. It is unpickled, so it must come from somebody trusted.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds no weights or no config.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, "no such checkpoint", str(path))
+    content = torch.load(path, map_location="cpu", weights_only=False)
+    missing = [key for key in ("state_dict", "config") if not isinstance(content, Mapping) or key not in content]
+    if missing:
+        raise ValueError(f"{path} is no checkpoint of a trainer: it has no {' and no '.join(missing)}")
+    return dict(content)
+
+
+def current_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint's config in the form that fairchem 1.10 writes."""
+    made = copy.deepcopy(dict(config))
+    if "model_attributes" in made:
+        made["model"] = {**made.pop("model_attributes"), "name": made["model"]}
+    if isinstance(made.get("dataset"), list):
+        made["dataset"] = made["dataset"][0]
+    return update_config(made)
+
+
+def build_model(settings: Mapping[str, Any]) -> nn.Module:
+    """A model with random weights, neighbours found on the fly.
+
+    Args:
+        settings: The config's `model` section.
+    """
+    settings = {**with_stand_ins(settings), "otf_graph": True}
+    if settings["name"] == "hydra" and settings.get("backbone") and settings.get("heads"):
+        settings.pop("finetune_config", None)  # all weights are to come from the checkpoint itself
+    register()
+    for kind, name in named_classes({"model": settings}):
+        if kind == "model":
+            import_class(kind, name)
+    return registry.get_model_class(settings.pop("name"))(**settings)
+
+
+def _normalizers(config: Mapping[str, Any], content: Mapping[str, Any], source: object) -> dict[str, Normalizer]:
+    found = {OLD_TARGETS.get(name, name): _normalizer(state) for name, state in content.get("normalizers", {}).items()}
+    for target, entry in _transforms(config, "normalizer").items():
+        deviation = entry.get("rmsd", entry.get("stdev"))
+        if target not in found and deviation is not None:
+            found[target] = Normalizer(torch.as_tensor(entry.get("mean", 0.0)), torch.as_tensor(deviation))
+        _require(target in found, source, f"normaliser of {target}")
+    return found
+
+
+def _normalizer(state: Mapping[str, Any]) -> Normalizer:
+    deviation = state["rmsd"] if "rmsd" in state else state["std"]
+    return Normalizer(torch.as_tensor(state["mean"]), torch.as_tensor(deviation))
+
+
+def _references(config: Mapping[str, Any], content: Mapping[str, Any], source: object) -> dict[str, LinearReferences]:
+    found = {
+        target: create_element_references(state_dict=state) for target, state in content.get("elementrefs", {}).items()
+    }
+    for target, entry in from_elements(_transforms(config, "element_references")).items():
+        if target not in found and "state_dict" in entry:
+            found[target] = create_element_references(state_dict=entry["state_dict"])
+        _require(target in found, source, f"element references of {target}")
+    return only_fitted(found)
+
+
+def _transforms(config: Mapping[str, Any], name: str) -> dict[str, Mapping[str, Any]]:
+    """What the config says of each target; what was fitted or read from a file says nothing but the target."""
+    given = dict(((config.get("dataset") or {}).get("transforms") or {}).get(name) or {})
+    given.pop("file", None)
+    fitted = given.pop("fit", {}).get("targets", [])
+    return {**{target: {} for target in fitted}, **given}
+
+
+def _require(present: bool, source: object, what: str) -> None:
+    if not present:
+        raise ValueError(f"checkpoint {source} lacks the {what} that its config names")

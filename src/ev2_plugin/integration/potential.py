@@ -1,0 +1,210 @@
+"""Models as potentials: structures in, energies and forces in eV and Å out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from fairchem.core.models.base import HydraModel
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+
+from ev2_plugin.graph.edge_graph import EdgeGraph
+from ev2_plugin.graph.neighbors import NeighborRule, radius_graph
+from ev2_plugin.integration.backbone import EquiformerV2, EquiformerV2Backbone
+from ev2_plugin.integration.energy_kind import EnergyKind, energy_kind
+from ev2_plugin.integration.heads import EnergyHead, ForceHead, StressHead
+from ev2_plugin.integration.model_outputs import ModelOutputs
+from ev2_plugin.model.batch import AtomBatch, check_elements
+from ev2_plugin.potential.protocol import Prediction
+from ev2_plugin.potential.structures import Structures
+
+NEEDED = ("energy", "forces")
+"""Outputs without which a model is no potential."""
+
+
+class _OfModel:
+    """What both kinds of potential share.
+
+    Args:
+        model: It predicts `energy` and `forces`; put into evaluation mode at every call.
+        outputs: How its predictions become physical.
+        energy_kind: What its energies are.
+        autocast_dtype: Half precision as in training with `optim.precision`; None for that of the weights.
+
+    Raises:
+        ValueError: If the model predicts no energy or no forces.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        outputs: ModelOutputs,
+        energy_kind: EnergyKind,
+        autocast_dtype: torch.dtype | None = None,
+    ) -> None:
+        missing = [name for name in NEEDED if name not in outputs.targets]
+        if missing:
+            raise ValueError(
+                f"a potential needs energy and forces, but the model's outputs are {', '.join(outputs.targets)}: "
+                f"{' and '.join(missing)} missing"
+            )
+        self.model, self.outputs, self.autocast_dtype = model, outputs, autocast_dtype
+        self.energy_kind = energy_kind
+
+    def __str__(self) -> str:
+        return f"{type(self.model).__name__} on {self.device}; energy: {self.energy_kind}"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def properties(self) -> tuple[str, ...]:
+        """What `evaluate` can be asked for."""
+        return (*NEEDED, *(["stress"] if "stress" in self.outputs.targets else []))
+
+    def __call__(self, structures: Structures) -> Prediction:
+        """Energies [structures] and forces [atoms, 3], summed up in float64, on the model's device."""
+        found = self.evaluate(structures, NEEDED)
+        return Prediction(found["energy"].squeeze(1), found["forces"])
+
+    def evaluate(self, structures: Structures, names: tuple[str, ...]) -> dict[str, Tensor]:
+        """Some of `properties` in eV and Å, [structures or atoms, width].
+
+        Args:
+            structures: Positions in float64 give edges from float64; the model then takes them in its own precision.
+            names: Properties.
+        """
+        self.model.eval()
+        with torch.no_grad():
+            batch = self._batch(structures.to(self.device))
+            with torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
+                said = self.model(batch)
+            return self.outputs.physical(said, batch, names)
+
+    def _batch(self, structures: Structures) -> Any:
+        raise NotImplementedError
+
+
+class ModelPotential(_OfModel):
+    """A model of the plugin: flat, or in the host's hydra model with the plugin's backbone and heads.
+
+    Raises:
+        ValueError: If the model is not of the plugin, or predicts no energy or forces.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        outputs: ModelOutputs,
+        energy_kind: EnergyKind,
+        autocast_dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(model, outputs, energy_kind, autocast_dtype)
+        if not is_of_plugin(model):
+            raise ValueError(f"{type(model).__name__} is not a model of ev2_plugin: HostModelPotential takes it")
+        self.backbone: EquiformerV2 | EquiformerV2Backbone = (
+            model.backbone if isinstance(model, HydraModel) else model  # type: ignore[assignment]
+        )
+
+    def num_edges(self, structures: Structures) -> list[int]:
+        """Edges of each structure within cutoff and neighbour limit."""
+        graph = self._graph(structures.to(self.device))
+        return edges_per_structure(graph, structures)
+
+    def _batch(self, structures: Structures) -> AtomBatch:
+        check_elements(structures.atomic_numbers, self.backbone.config.max_num_elements)
+        graph, dtype = self._graph(structures), self.backbone.sphere_embedding.weight.dtype
+        graph = replace(graph, vectors=graph.vectors.to(dtype))
+        if isinstance(self.model, HydraModel):
+            self.model.device = self.device.type  # which it would take from the tensors of a host batch
+        return AtomBatch(structures.atomic_numbers, structures.natoms, graph)
+
+    def _graph(self, structures: Structures) -> EdgeGraph:
+        pbc = structures.pbc if self.backbone.options.use_pbc else torch.zeros_like(structures.pbc)
+        rule = self.backbone.config.neighbor_rule
+        return radius_graph(structures.positions, structures.cells, pbc, structures.natoms, rule)
+
+
+class HostModelPotential(_OfModel):
+    """Any other model that fairchem's trainers take, through a batch as its collater makes them."""
+
+    def num_edges(self, structures: Structures) -> list[int]:
+        """Edges of each structure within the model's cutoff and neighbour limit; atoms of a model without."""
+        backbone = getattr(self.model, "backbone", self.model)
+        cutoff, limit = getattr(backbone, "cutoff", None), getattr(backbone, "max_neighbors", None)
+        if cutoff is None or limit is None:
+            return structures.natoms.tolist()
+        rule = NeighborRule(float(cutoff), int(limit), getattr(backbone, "enforce_max_neighbors_strictly", True))
+        there = structures.to(self.device)
+        graph = radius_graph(there.positions, there.cells, there.pbc, there.natoms, rule)
+        return edges_per_structure(graph, structures)
+
+    def _batch(self, structures: Structures) -> Batch:
+        if len(structures.pbc.unique(dim=0)) > 1:
+            raise ValueError(
+                f"fairchem's models take the periodicity of a batch's first structure for all, but {structures.ids[0]} "
+                "and others differ in it: give structures of one periodicity at a time"
+            )
+        return host_batch(structures)
+
+
+def is_of_plugin(model: nn.Module) -> bool:
+    """Whether a model takes an `AtomBatch`: it, or its backbone and all of its heads, are the plugin's."""
+    if not isinstance(model, HydraModel):
+        return isinstance(model, EquiformerV2)
+    heads = model.output_heads.values()
+    return isinstance(model.backbone, EquiformerV2Backbone) and all(
+        isinstance(head, EnergyHead | ForceHead | StressHead) for head in heads
+    )
+
+
+def potential_of(
+    model: nn.Module, outputs: ModelOutputs, kind: EnergyKind, autocast_dtype: torch.dtype | None = None
+) -> ModelPotential | HostModelPotential:
+    """The kind of potential that the model needs."""
+    made = ModelPotential if is_of_plugin(model) else HostModelPotential
+    return made(model, outputs, kind, autocast_dtype)
+
+
+def potential_of_trainer(trainer: Any) -> ModelPotential | HostModelPotential:
+    """A trainer's model with the weights it has at each call; averaged ones are the caller's to put in.
+
+    Args:
+        trainer: The plugin's or the host's, its references and normalisers loaded.
+    """
+    outputs = ModelOutputs(trainer.output_targets, trainer.normalizers, trainer.elementrefs)
+    kind = energy_kind(trainer.config, trainer.normalizers, trainer.elementrefs)
+    return potential_of(trainer._unwrapped_model, outputs, kind, getattr(trainer, "autocast_dtype", None))
+
+
+def edges_per_structure(graph: EdgeGraph, structures: Structures) -> list[int]:
+    """Edges whose receiver is in each structure."""
+    ends = torch.nn.functional.pad(structures.natoms.to(graph.receivers.device).cumsum(0), (1, 0))
+    return graph.row_pointers[ends].diff().tolist()
+
+
+def host_batch(structures: Structures) -> Batch:
+    """Structures as the host's collater hands them to a model: single precision, elements as floats.
+
+    Args:
+        structures: Not empty.
+    """
+    fields: Mapping[str, Tensor] = {
+        "pos": structures.positions.float(),
+        "atomic_numbers": structures.atomic_numbers.float(),
+        "cell": structures.cells.float(),
+        "pbc": structures.pbc,
+        "natoms": structures.natoms,
+        "batch": structures.batch,
+        "tags": structures.tags,
+        "fixed": structures.fixed.float(),
+    }
+    batch = Batch(**fields, sid=list(structures.ids))
+    batch.ptr = torch.nn.functional.pad(structures.natoms.cumsum(0), (1, 0))
+    batch._num_graphs = len(structures)
+    return batch
