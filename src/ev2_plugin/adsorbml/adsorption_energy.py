@@ -16,18 +16,13 @@ def adsorption_energies(records: Iterable[Record], references: Mapping[str, floa
 
     Args:
         records: With total energies [eV]; one without energy stays so.
-        references: Energy of slab and adsorbate together of each system [eV].
+        references: Energy of slab and adsorbate together of each system that counts [eV].
 
-    Raises:
-        ValueError: If there is no reference for a system.
+    Returns:
+        Records of these systems, in their order; those of other systems are left out.
     """
-    found = []
-    for record in records:
-        if record.system not in references:
-            raise ValueError(
-                f"system {record.system}: no reference energies to make adsorption energies of total ones; "
-                "they are slab_energy and adsorbate_energy in the info of its file"
-            )
-        energy = None if record.energy is None else record.energy - references[record.system]
-        found.append(replace(record, energy=energy))
-    return found
+    return [
+        replace(one, energy=None if one.energy is None else one.energy - references[one.system])
+        for one in records
+        if one.system in references
+    ]

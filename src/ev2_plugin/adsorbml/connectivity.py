@@ -92,7 +92,7 @@ class Lattice:
     @cached_property
     def _reduced(self) -> np.ndarray:
         """The shortest vectors that span the same lattice, [3, 3]."""
-        return minkowski_reduce(Cell(self.cell).complete(), self.pbc)[0]
+        return np.array(minkowski_reduce(Cell(self.cell).complete(), self.pbc)[0])
 
     def folded(self, differences: np.ndarray) -> np.ndarray:
         """Differences of positions moved by lattice vectors such that they lie about the origin.

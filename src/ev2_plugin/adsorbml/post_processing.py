@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from ev2_plugin.adsorbml.adsorption_energy import adsorption_energies
 from ev2_plugin.adsorbml.campaign import Campaign
-from ev2_plugin.adsorbml.records import RankedConfiguration, RelaxedConfiguration
-from ev2_plugin.adsorbml.success_rate import LARGEST_K, Scores
+from ev2_plugin.adsorbml.checking import check_campaign
+from ev2_plugin.adsorbml.figure import save_success_figure
+from ev2_plugin.adsorbml.ranking import rank, top_k
+from ev2_plugin.adsorbml.records import RankedConfiguration, RelaxedConfiguration, SinglePoint, Target
+from ev2_plugin.adsorbml.score_table import write_scores
+from ev2_plugin.adsorbml.success_rate import LARGEST_K, Scores, score
+from ev2_plugin.adsorbml.surface_system import read_reference_energy
+from ev2_plugin.adsorbml.tables import read_table, write_table
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,11 @@ class EnergyKinds:
     relaxed: str
     single_points: str
     targets: str
+
+    def __post_init__(self) -> None:
+        for table, kind in vars(self).items():
+            if kind not in ("total", "adsorption"):
+                raise ValueError(f"energies of {table} are {kind!r}; they should be 'total' or 'adsorption'")
 
 
 def check_relaxations(
@@ -47,7 +59,9 @@ def check_relaxations(
         ValueError: If an initial structure was not relaxed, a relaxation has no initial structure or comes twice, or
             initial structures and clean slab do not belong together.
     """
-    raise NotImplementedError
+    relaxed = check_campaign(campaign, intercalation=intercalation, workers=workers, on_progress=on_progress)
+    write_table(campaign.relaxed, relaxed, RelaxedConfiguration)
+    return relaxed
 
 
 def rank_relaxed(campaign: Campaign, k: int = LARGEST_K) -> list[RankedConfiguration]:
@@ -59,7 +73,11 @@ def rank_relaxed(campaign: Campaign, k: int = LARGEST_K) -> list[RankedConfigura
     Raises:
         ValueError: If the table cannot be read, or k is below 1.
     """
-    raise NotImplementedError
+    ranking = rank(read_table(campaign.relaxed, RelaxedConfiguration))
+    best = top_k(ranking, k)
+    write_table(campaign.ranking, ranking, RankedConfiguration)
+    write_table(campaign.top_k, best, RankedConfiguration)
+    return best
 
 
 def score_campaign(campaign: Campaign, kinds: EnergyKinds, largest_k: int = LARGEST_K) -> Scores:
@@ -70,4 +88,34 @@ def score_campaign(campaign: Campaign, kinds: EnergyKinds, largest_k: int = LARG
     Raises:
         ValueError: If a table cannot be read, a kind of energy is unknown, or a reference is missing.
     """
-    raise NotImplementedError
+    ranking = read_table(campaign.ranking, RankedConfiguration)
+    single_points = read_table(campaign.single_point_table, SinglePoint)
+    targets = read_table(campaign.targets, Target)
+    if len(set(vars(kinds).values())) > 1:
+        references = _references(campaign, {one.system for one in targets})
+        if kinds.relaxed == "total":
+            ranking = adsorption_energies(ranking, references)
+        if kinds.single_points == "total":
+            single_points = adsorption_energies(single_points, references)
+        if kinds.targets == "total":
+            targets = adsorption_energies(targets, references)
+    scores = score(ranking, single_points, targets, largest_k)
+    write_scores(campaign.scores, campaign.score_table, scores)
+    save_success_figure(campaign.figure, scores)
+    return scores
+
+
+def _references(campaign: Campaign, systems: Iterable[str]) -> dict[str, float]:
+    """Reference energy of each system [eV].
+
+    Raises:
+        ValueError: If the file of one does not state it.
+    """
+    energies = {system: read_reference_energy(campaign.systems / f"{system}.extxyz") for system in systems}
+    missing = sorted(system for system, energy in energies.items() if energy is None)
+    if missing:
+        raise ValueError(
+            f"{campaign.systems / missing[0]}.extxyz: no slab_energy and adsorbate_energy in the info of its first two "
+            f"frames, which make adsorption energies of total ones; {len(missing)} of {len(energies)} systems lack them"
+        )
+    return {system: energy for system, energy in energies.items() if energy is not None}

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import NamedTuple
 
 from ev2_plugin.adsorbml.records import RankedConfiguration, SinglePoint, Target
@@ -54,11 +55,6 @@ class Score:
         """Share of the systems."""
         return self.successes / self.systems
 
-    @property
-    def much_better_rate(self) -> float:
-        """Share of the systems."""
-        return self.much_better / self.systems
-
 
 @dataclass(frozen=True)
 class PotentialOnly:
@@ -91,7 +87,6 @@ class Scores:
     Attributes:
         systems: Systems of the ground truth, that is those with an energy there.
         without_valid: Of those, systems without a valid configuration.
-        not_scored: Ranked systems that the ground truth does not have.
         target_scf_steps: Electronic steps of the ground truth.
         target_ionic_steps: Ionic steps of the ground truth.
         top_k: One for each k, ascending.
@@ -100,7 +95,6 @@ class Scores:
 
     systems: int
     without_valid: int
-    not_scored: int
     target_scf_steps: int
     target_ionic_steps: int
     top_k: tuple[Score, ...]
@@ -116,13 +110,14 @@ def score(
     """Compare a campaign with the ground truth; all energies must be of one kind, total or adsorption energies.
 
     Args:
-        ranking: Valid configurations of each system; their ranks say which are the first k.
+        ranking: Valid configurations of each system; their ranks say which are the first k. Systems that the ground
+            truth does not have are left out.
         single_points: On relaxed structures; those of other configurations are ignored.
         targets: The ground truth.
         largest_k: Scores are made for 1 to this.
 
     Raises:
-        ValueError: If the ground truth has no energy, or `largest_k` is below 1.
+        ValueError: If the ground truth has no energy, no system of the ranking is in it, or `largest_k` is below 1.
     """
     if largest_k < 1:
         raise ValueError(f"the largest k is {largest_k}; it should be 1 or more")
@@ -130,8 +125,14 @@ def score(
     if not best_targets:
         raise ValueError("the ground truth has no energies: there is nothing to compare with")
     ranked: dict[str, list[RankedConfiguration]] = {system: [] for system in best_targets}
-    for one in sorted(ranking, key=lambda one: one.rank):
-        ranked.setdefault(one.system, []).append(one)
+    for one in sorted(ranking, key=attrgetter("rank")):
+        if one.system in ranked:
+            ranked[one.system].append(one)
+    if ranking and not any(ranked.values()):
+        raise ValueError(
+            f"no ranked system is in the ground truth; ranked is {ranking[0].system!r}, "
+            f"the ground truth has {next(iter(best_targets))!r}"
+        )
     computed = {
         (one.system, one.config): _Computed(one.energy, one.scf_steps, one.ionic_steps)
         for one in single_points
@@ -141,7 +142,6 @@ def score(
     return Scores(
         systems=len(best_targets),
         without_valid=sum(not ranked[system] for system in best_targets),
-        not_scored=len(ranked) - len(best_targets),
         target_scf_steps=spent.scf_steps,
         target_ionic_steps=spent.ionic_steps,
         top_k=tuple(

@@ -3,8 +3,8 @@
 `systems/<system>.extxyz` holds two or three frames:
 
 0. the clean slab, relaxed, with tags (0 below the surface, 1 surface), periodicity and cell; `info` may have
-   `slab_energy` and `adsorbate_energy` [eV], total energies by the method of the single points;
-1. the adsorbate alone;
+   `slab_energy` [eV], its total energy by the method of the single points;
+1. the adsorbate alone; `info` may have `adsorbate_energy` [eV], likewise;
 2. the slab on which the placements were made, if that is not frame 0: usually the slab before it was relaxed.
 """
 
@@ -20,6 +20,7 @@ from ase import Atoms
 from ase.io import read
 
 from ev2_plugin.adsorbml.connectivity import Lattice
+from ev2_plugin.adsorbml.structure_files import Placement
 
 ADSORBATE_TAG = 2
 MOST_DIFFERENCE = 0.5
@@ -69,13 +70,11 @@ def read_clean_slab(path: Path) -> CleanSlab:
         ValueError: If there are fewer than two frames, the slab has atoms of an adsorbate, or the slab of the third
             frame has other atoms or another cell.
     """
-    frames = _frames(path)
-    if len(frames) < 2:
-        raise ValueError(f"{path}: {len(frames)} frames; there should be the clean slab and the adsorbate")
+    frames = _slab_and_adsorbate(path)
     relaxed, before = frames[0], frames[2] if len(frames) > 2 else frames[0]
     if (relaxed.get_tags() == ADSORBATE_TAG).any():
         raise ValueError(f"{path}: the first frame should be the clean slab, but has atoms of tag 2 (adsorbate)")
-    _require_same(before, relaxed, f"{path}: the third frame, the slab that adsorbates are placed on,")
+    _require_same(before, relaxed, f"{path}: the third frame, the slab on which adsorbates are placed,")
     lattice = Lattice(relaxed.cell.array, relaxed.pbc)
     return CleanSlab(relaxed.numbers, relaxed.positions, before.positions, lattice)
 
@@ -87,51 +86,51 @@ def read_reference_energy(path: Path) -> float | None:
         Energy of the clean slab plus that of the adsorbate; None if the file does not state both.
 
     Raises:
-        ValueError: If a stated energy is no finite number.
+        ValueError: If there are fewer than two frames, or a stated energy is no finite number.
     """
-    info = _frames(path)[0].info
-    energies = [info.get(key) for key in ("slab_energy", "adsorbate_energy")]
-    if any(energy is None for energy in energies):
-        return None
-    if not all(isinstance(energy, int | float | np.number) and isfinite(energy) for energy in energies):
-        raise ValueError(f"{path}: slab_energy and adsorbate_energy should be finite numbers, not {energies}")
-    return float(sum(energies))
+    energies = []
+    for key, frame in zip(("slab_energy", "adsorbate_energy"), _slab_and_adsorbate(path), strict=False):
+        energy = frame.info.get(key)
+        if energy is None:
+            return None
+        if not isinstance(energy, int | float | np.number) or not isfinite(energy):
+            raise ValueError(f"{path}: {key} is {energy!r}; it should be a finite number")
+        energies.append(float(energy))
+    return sum(energies)
 
 
-def read_placements(path: Path, slab: CleanSlab) -> Placements:
+def read_placements(listed: Sequence[Placement], slab: CleanSlab) -> Placements:
     """Read the initial structures of a system and see that its slab is the clean one.
 
+    Args:
+        listed: All structures of the system's file, in its order.
+        slab: The clean slab.
+
     Raises:
-        ValueError: If one lacks its names, belongs to another system or comes twice, has no adsorbate, or has other
-            atoms or another cell than the first or than the clean slab, or its slab's atoms are elsewhere.
+        ValueError: If the file has other structures by now, one has no adsorbate, or has other atoms or another cell
+            than the first or than the clean slab, or its slab's atoms are elsewhere.
     """
+    path = listed[0].path
+    configs = tuple(one.config for one in listed)
     frames = _frames(path)
-    system = path.stem
-    if not frames:
-        raise ValueError(f"{path}: there are no structures")
-    configs = []
-    for index, frame in enumerate(frames):
-        name, config = (str(frame.info.get(key, "")) for key in ("system", "config"))
-        if name != system or not config:
-            raise ValueError(
-                f"{path}, frame {index}: its info says system {name!r} and config {config!r}; "
-                f"it should name system {system!r} and its configuration"
-            )
-        configs.append(config)
+    if len(frames) != len(listed):
+        raise ValueError(f"{path} has {len(frames)} structures, not the {len(listed)} it had before")
+    for config, frame in zip(configs, frames, strict=True):
         _require_same(frame, frames[0], f"{path}, {config}:")
-    if len(set(configs)) < len(configs):
-        raise ValueError(f"{path}: configuration {max(configs, key=configs.count)!r} comes twice")
+        if not np.array_equal(frame.get_tags(), frames[0].get_tags()):
+            raise ValueError(f"{path}, {config}: has other tags than the first structure")
+    first = frames[0]
+    tags = first.get_tags()
     placements = Placements(
-        system, tuple(configs), frames[0].numbers, frames[0].get_tags(), np.stack([frame.positions for frame in frames])
+        listed[0].system, configs, first.numbers, tags, np.stack([frame.positions for frame in frames])
     )
-    on_slab = placements.tags != ADSORBATE_TAG
+    on_slab = tags != ADSORBATE_TAG
     if on_slab.all() or not on_slab.any():
         raise ValueError(
             f"{path}: tags should be 2 for the adsorbate, 0 or 1 for the slab; one of the two has no atoms"
         )
-    _require_same(
-        frames[0][on_slab], Atoms(slab.numbers, cell=slab.lattice.cell, pbc=slab.lattice.pbc), f"{path}: the slab"
-    )
+    clean = Atoms(slab.numbers, cell=slab.lattice.cell, pbc=slab.lattice.pbc)
+    _require_same(first[on_slab], clean, f"{path}: the slab")
     _require_same_places(path, placements, on_slab, slab)
     return placements
 
@@ -163,6 +162,13 @@ def _require_same(found: Atoms, wanted: Atoms, what: str) -> None:
 def _short(values: np.ndarray) -> str:
     text = " ".join(str(value) for value in values[:8])
     return text if len(values) <= 8 else f"{text} ... ({len(values)} in all)"
+
+
+def _slab_and_adsorbate(path: Path) -> Sequence[Atoms]:
+    frames = _frames(path)
+    if len(frames) < 2:
+        raise ValueError(f"{path}: {len(frames)} frames; there should be the clean slab and the adsorbate")
+    return frames
 
 
 def _frames(path: Path) -> Sequence[Atoms]:

@@ -1,0 +1,67 @@
+"""Success rate over speed-up, one point per k."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from ev2_plugin.adsorbml.published import PublishedModel
+from ev2_plugin.adsorbml.success_rate import Scores
+
+OWN_COLOR, PUBLISHED_COLORS = "#d62728", ("#1f77b4", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22")
+MARKERS = "osD^vPX*<>"
+DPI = 150
+
+
+def save_success_figure(
+    path: Path, scores: Scores, name: str = "this campaign", published: Sequence[PublishedModel] = ()
+) -> None:
+    """Draw success rates over speed-ups by electronic steps, as in the AdsorbML paper.
+
+    Args:
+        path: PNG to write.
+        scores: Of a campaign; a k whose single points took no steps has no speed-up and no point.
+        name: Of the campaign, for the legend.
+        published: Models to draw for comparison. Their systems are those of OC20-Dense.
+    """
+    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
+    axes = figure.subplots()
+    for index, model in enumerate(published):
+        color = PUBLISHED_COLORS[index % len(PUBLISHED_COLORS)]
+        axes.plot(
+            model.speedups,
+            model.success_rates,
+            marker=MARKERS[1 + index % (len(MARKERS) - 1)],
+            color=color,
+            markersize=4,
+            linewidth=1,
+            alpha=0.8,
+            label=model.name,
+        )
+    points = [(one.k, one.scf_speedup, 100 * one.success_rate) for one in scores.top_k if one.scf_speedup is not None]
+    axes.plot(
+        [speedup for _, speedup, _ in points],
+        [rate for _, _, rate in points],
+        marker="o",
+        color=OWN_COLOR,
+        label=f"{name} ({scores.systems} systems)",
+    )
+    for k, speedup, rate in points:
+        axes.annotate(f"k={k}", (speedup, rate), xytext=(5, 5), textcoords="offset points", fontsize=8)
+    axes.set(xlabel="speed-up (SCF steps)", ylabel="success rate [%]", ylim=(0, 105))
+    _logarithmic(axes)
+    axes.grid(alpha=0.2)
+    axes.legend(framealpha=0.9, edgecolor="none", fontsize=8)
+    figure.savefig(path, dpi=DPI)
+
+
+def _logarithmic(axes: Axes) -> None:
+    """Plain numbers on the axis, several per decade: five values of k span less than one."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
