@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ev2_plugin.data.predictions import read_relaxed_positions, read_s2ef_predictions
+from ev2_plugin.data.predictions import has_forces, read_energies, read_relaxed_positions, read_s2ef_predictions
 
 
 def test_forces_are_divided_among_structures(tmp_path):
@@ -50,3 +50,23 @@ def test_positions_of_too_few_systems_are_refused(tmp_path):
     np.savez(path, ids=["12", "3", "4"], pos=np.zeros((5, 3)), chunk_idx=[2])
     with pytest.raises(ValueError, match="3 ids, 2 sets of positions"):
         read_relaxed_positions(path)
+
+
+def test_energies_alone_are_read(tmp_path):
+    path = tmp_path / "is2re_predictions.npz"
+    np.savez(path, ids=["12", "3"], energy=np.array([[0.5], [1.5]], dtype=np.float32))
+    assert read_energies(path) == {"12": 0.5, "3": 1.5}
+    assert not has_forces(path)
+    np.savez(path, ids=["12", "3"], energy=[0.5])
+    with pytest.raises(ValueError, match="2 ids, 1 energies"):
+        read_energies(path)
+
+
+def test_repeated_identifiers_are_refused(tmp_path):
+    path = tmp_path / "p.npz"
+    arrays = {"energy": [1.0, 2.0, 3.0], "forces": np.zeros((3, 3)), "pos": np.zeros((3, 3)), "chunk_idx": [1, 2]}
+    np.savez(path, ids=["3_0", "7_1", "3_0"], **arrays)
+    assert has_forces(path)
+    for read in (read_s2ef_predictions, read_relaxed_positions, read_energies):
+        with pytest.raises(ValueError, match="names 1 structures more than once: 3_0"):
+            read(path)

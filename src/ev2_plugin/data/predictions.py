@@ -1,7 +1,8 @@
-"""Files that the host's trainers write: EvalAI-style predictions and relaxed positions."""
+"""Files that the trainers write: EvalAI-style predictions, relaxed positions and energies."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def read_s2ef_predictions(path: Path) -> dict[str, StructurePrediction]:
         Predictions by identifier, `<sid>_<fid>`.
 
     Raises:
-        ValueError: If an array is missing or the arrays count different numbers of structures.
+        ValueError: If an array is missing, the arrays count different numbers of structures, or an identifier repeats.
     """
     with np.load(path) as arrays:
         _require(path, arrays, ("ids", "energy", "forces", "chunk_idx"))
@@ -39,10 +40,38 @@ def read_s2ef_predictions(path: Path) -> dict[str, StructurePrediction]:
         forces = np.split(arrays["forces"].astype(float), arrays["chunk_idx"])
     if not len(ids) == len(energies) == len(forces):
         raise ValueError(f"{path}: {len(ids)} ids, {len(energies)} energies, {len(forces)} force arrays")
+    _refuse_repeated(path, ids)
     return {
         str(name): StructurePrediction(energy=float(energy), free_forces=free_forces)
         for name, energy, free_forces in zip(ids, energies, forces, strict=True)
     }
+
+
+def read_energies(path: Path) -> dict[str, float]:
+    """Read energies alone: predictions of a model without forces, or energies of relaxed structures.
+
+    Args:
+        path: A file with `ids` and `energy`; other arrays do not matter.
+
+    Returns:
+        Energies [eV] by identifier.
+
+    Raises:
+        ValueError: If an array is missing, the arrays count different numbers of structures, or an identifier repeats.
+    """
+    with np.load(path) as arrays:
+        _require(path, arrays, ("ids", "energy"))
+        ids, energies = arrays["ids"], arrays["energy"].reshape(-1)
+    if len(ids) != len(energies):
+        raise ValueError(f"{path}: {len(ids)} ids, {len(energies)} energies")
+    _refuse_repeated(path, ids)
+    return {str(name): float(energy) for name, energy in zip(ids, energies, strict=True)}
+
+
+def has_forces(path: Path) -> bool:
+    """Whether a file of predictions holds forces."""
+    with np.load(path) as arrays:
+        return "forces" in arrays
 
 
 def read_relaxed_positions(path: Path) -> dict[str, np.ndarray]:
@@ -55,7 +84,7 @@ def read_relaxed_positions(path: Path) -> dict[str, np.ndarray]:
         Positions [Å] of shape [atoms, 3] by system identifier.
 
     Raises:
-        ValueError: If an array is missing or the arrays count different numbers of systems.
+        ValueError: If an array is missing, the arrays count different numbers of systems, or an identifier repeats.
     """
     with np.load(path) as arrays:
         _require(path, arrays, ("ids", "pos", "chunk_idx"))
@@ -63,6 +92,7 @@ def read_relaxed_positions(path: Path) -> dict[str, np.ndarray]:
         positions = np.split(arrays["pos"].astype(float), arrays["chunk_idx"])
     if len(ids) != len(positions):
         raise ValueError(f"{path}: {len(ids)} ids, {len(positions)} sets of positions")
+    _refuse_repeated(path, ids)
     return {str(name): pos for name, pos in zip(ids, positions, strict=True)}
 
 
@@ -70,3 +100,9 @@ def _require(path: Path, arrays: np.lib.npyio.NpzFile, names: tuple[str, ...]) -
     missing = [name for name in names if name not in arrays]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}")
+
+
+def _refuse_repeated(path: Path, ids: np.ndarray) -> None:
+    repeated = [str(name) for name, count in Counter(ids.tolist()).items() if count > 1]
+    if repeated:
+        raise ValueError(f"{path} names {len(repeated)} structures more than once: {', '.join(repeated[:10])}")
