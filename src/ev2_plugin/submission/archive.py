@@ -79,11 +79,12 @@ def open_archive(path: Path) -> Iterator[Archive]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    try:
-        content = np.load(path, allow_pickle=False)
-    except (EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no .npz archive, or is cut off: {error}") from error
-    if not isinstance(content, np.lib.npyio.NpzFile):
-        raise ValueError(f"{path} is a single array, no .npz archive")
-    with content:
-        yield Archive(path, content)
+    with path.open("rb") as file:
+        try:
+            content = np.load(file, allow_pickle=False)
+        except (EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is no .npz archive, or is cut off: {error}") from error
+        if not isinstance(content, np.lib.npyio.NpzFile):
+            raise ValueError(f"{path} is a single array, no .npz archive")
+        with content:
+            yield Archive(path, content)
