@@ -10,8 +10,10 @@ from ev2_plugin.cli.check import check
 from ev2_plugin.cli.data import data
 from ev2_plugin.cli.demo import demo
 from ev2_plugin.cli.estimate import estimate
+from ev2_plugin.cli.evaluate import evaluate
 from ev2_plugin.cli.fairchem import fairchem
 from ev2_plugin.cli.precision import precision
+from ev2_plugin.cli.submission import submission
 from ev2_plugin.cli.version import version
 
 app = typer.Typer(
@@ -31,5 +33,7 @@ app.command(context_settings={"ignore_unknown_options": True})(check)
 app.add_typer(data)
 app.command()(demo)
 app.command(context_settings={"ignore_unknown_options": True})(estimate)
+app.add_typer(evaluate)
 app.command()(precision)
+app.add_typer(submission)
 app.command()(version)

@@ -19,6 +19,11 @@ class Definition:
     unit: str
     text: str
 
+    @property
+    def is_share(self) -> bool:
+        """Whether it is a share of structures, to be written in percent."""
+        return self.text.startswith("share")
+
 
 DEFINITIONS = {
     "energy_mae": Definition("energy MAE", "eV", "mean absolute error of the energies"),
@@ -30,7 +35,7 @@ DEFINITIONS = {
         "force cosine", "1", "mean cosine of the angle between predicted and true force over all free atoms"
     ),
     "forces_magnitude_error": Definition(
-        "force magnitude error", "eV/Å", "mean absolute error of the length of the force over all free atoms"
+        "force length MAE", "eV/Å", "mean absolute error of the length of the force over all free atoms"
     ),
     "energy_forces_within_threshold": Definition(
         "EFwT",
