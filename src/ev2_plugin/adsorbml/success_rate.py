@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -134,7 +135,7 @@ def score(
             f"the ground truth has {next(iter(best_targets))!r}"
         )
     computed = {
-        (one.system, one.config): _Computed(one.energy, one.scf_steps, one.ionic_steps)
+        (one.system, one.config): _Computed(float(one.energy), one.scf_steps, one.ionic_steps)
         for one in single_points
         if one.converged and one.energy is not None
     }
@@ -198,7 +199,7 @@ def _potential_only(
         for best in ranked[system][:1]:
             point = computed.get((system, best.config))
             if point is not None and abs(point.energy - best.energy) <= THRESHOLD:
-                differences.append(best.energy - target)
+                differences.append(float(best.energy) - target)
     return PotentialOnly(
         systems=len(best_targets),
         confirmed=len(differences),
@@ -212,7 +213,7 @@ def _lowest(targets: Sequence[Target]) -> dict[str, float]:
     lowest: dict[str, float] = {}
     for one in targets:
         if one.energy is not None:
-            lowest[one.system] = min(one.energy, lowest.get(one.system, one.energy))
+            lowest[one.system] = min(float(one.energy), lowest.get(one.system, inf))
     return lowest
 
 
