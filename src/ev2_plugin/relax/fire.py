@@ -69,8 +69,7 @@ class FIRE:
         goes_up = moved & ~goes_down  # the first step is neither
 
         speed, force = dot(velocity, velocity, natoms).sqrt(), dot(forces, forces, natoms).sqrt()
-        # a structure without forces has nowhere to turn
-        turn = torch.where(goes_down & (force > 0), a * speed / force, 0)
+        turn = torch.where(goes_down, a * speed / force, 0)
         keep = torch.where(goes_down, 1 - a, torch.where(goes_up, 0, 1))
         velocity = velocity * spread(keep, natoms) + forces * spread(turn, natoms)
 
