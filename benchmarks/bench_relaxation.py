@@ -72,7 +72,7 @@ def demo_run(folder: Path) -> Path:
     if not found:
         from ev2_plugin.cli.main import app
 
-        app(["demo", "--out", str(folder)], standalone_mode=False)
+        app(["demo", "--runs-dir", str(folder)], standalone_mode=False)
         found = sorted(folder.glob("demo-*/checkpoints/train/best_checkpoint.pt"))
     return found[-1].parents[2].resolve()
 
