@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 import torch
-from ase.geometry import complete_cell
+from ase.geometry import complete_cell, find_mic
 from fairchem.core.modules.evaluator import Evaluator
 from torch import Tensor
 
@@ -48,8 +48,8 @@ Metrics = dict[str, dict[str, float]]
 def relaxation_metrics(pairs: Iterable[RelaxedPair]) -> dict[str, Metrics]:
     """Errors of relaxed energies (`is2re`) and of the positions of free atoms (`is2rs`).
 
-    `is2rs` has the share of structures whose mean distance, to the nearest images, is below a threshold, averaged over
-    the host's thresholds; `mae` and `mse` of coordinates are as they stand, without images, as the host has them.
+    Distances are to the nearest images, also in `mae` and `mse` of coordinates, where the host takes them as they stand:
+    the same unless labels are wrapped into another cell.
 
     Args:
         pairs: Those without a label, or without free atoms, are left out of what needs it.
@@ -98,8 +98,16 @@ def _positions(group: list[RelaxedPair]) -> tuple[dict[str, Tensor], dict[str, T
         "natoms": torch.tensor([int(pair.free.sum()) for pair in group]),
     }
     predicted = torch.cat([pair.positions[pair.free].double() for pair in group])
-    labels = torch.cat([pair.positions_label[pair.free].double() for pair in group if pair.positions_label is not None])
+    labels = torch.cat([_nearest_label(pair) for pair in group])
     return {"positions": predicted, **geometry}, {"positions": labels, **geometry}
+
+
+def _nearest_label(pair: RelaxedPair) -> Tensor:
+    """Labels of the free atoms in the images nearest to the predictions, [free atoms, 3]."""
+    assert pair.positions_label is not None  # noqa: S101 - `_by_periodicity` takes no others
+    predicted, label = (one[pair.free].double() for one in (pair.positions, pair.positions_label))
+    difference, _ = find_mic((label - predicted).numpy(), complete_cell(pair.cell.double().numpy()), pair.pbc.numpy())
+    return predicted + torch.from_numpy(difference)
 
 
 def _with_far_images(cell: Tensor, pbc: Tensor) -> Tensor:
