@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 NAME = "campaign.json"
 
 
-def settle(folder: Path, stage: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def settle(
+    folder: Path,
+    stage: str,
+    given: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    movable: Collection[str] = (),
+) -> dict[str, Any]:
     """Settle what a stage works with: what is asked for now, what was asked for before, or the default.
 
     Args:
@@ -19,6 +25,7 @@ def settle(folder: Path, stage: str, given: Mapping[str, Any], defaults: Mapping
         stage: Section of the file.
         given: What is asked for now, in JSON's types; None where nothing is said.
         defaults: What applies if nothing was ever said; its keys are all there are.
+        movable: Settings that may differ from one call to the next, such as the place of a file.
 
     Returns:
         The settings, written to the file as well.
@@ -31,7 +38,7 @@ def settle(folder: Path, stage: str, given: Mapping[str, Any], defaults: Mapping
     settled = {}
     for name, default in defaults.items():
         value, recorded = given.get(name), before.get(name)
-        if value is not None and recorded is not None and value != recorded:
+        if value is not None and recorded is not None and value != recorded and name not in movable:
             raise ValueError(
                 f"{folder}: '{stage}' was begun with {name} {recorded!r}, now it is {value!r}; use the same, another "
                 f"campaign folder, or remove what '{stage}' wrote and its section of {NAME}"

@@ -59,7 +59,7 @@ class PlacementSource:
 
     def __init__(self, placements: Sequence[Placement]) -> None:
         self.placements = placements
-        self.ids = [one.name for one in placements]
+        self.ids: Sequence[str] = [one.name for one in placements]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -72,11 +72,19 @@ def write_structures(path: Path, structures: Sequence[Atoms]) -> None:
     """Write structures with tags, fixed atoms and what `info` holds; the file appears when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f"{path.name}.part")
-    with scratch.open("w", encoding="utf-8") as file:
-        for atoms in structures:
-            columns = ["symbols", "positions", "tags", *(["move_mask"] if atoms.constraints else [])]
-            write(file, atoms, format="extxyz", columns=columns, write_results=False)
+    scratch.write_text(extended_xyz(structures), encoding="utf-8")
     scratch.replace(path)
+
+
+def extended_xyz(structures: Sequence[Atoms]) -> str:
+    """Structures with tags, fixed atoms and what `info` holds, as text; positions to 1e-8 Å."""
+    file = io.StringIO()
+    for atoms in structures:
+        tagged = atoms.copy()
+        tagged.set_tags(atoms.get_tags())  # ASE makes the array only when they are set
+        columns = ["symbols", "positions", "tags", *(["move_mask"] if atoms.constraints else [])]
+        write(file, tagged, format="extxyz", columns=columns, write_results=False)
+    return file.getvalue()
 
 
 def name_placements(structures: Sequence[Atoms], system: str, configs: Sequence[str]) -> list[Atoms]:
