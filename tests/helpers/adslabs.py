@@ -13,6 +13,7 @@ from ev2_plugin.adsorbml.surface_system import CleanSlab, Placements
 def tagged_slab(metal: str = "Cu", size: tuple[int, int, int] = (3, 3, 3), vacuum: float = 8.0) -> Atoms:
     """A slab whose topmost layer has tag 1 and the others 0."""
     slab = fcc111(metal, size, vacuum=vacuum, periodic=True)
+    slab.info = {}  # ASE's notes about sites
     slab.set_tags((slab.get_tags() == 1).astype(int))
     return slab
 

@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
 from itertools import groupby
-from multiprocessing import get_context, parent_process
-from multiprocessing.process import BaseProcess
 from operator import attrgetter
-from pathlib import Path
 
-import numpy as np
-
-from ev2_plugin.adsorbml.anomalies import find_anomalies
 from ev2_plugin.adsorbml.campaign import Campaign
+from ev2_plugin.adsorbml.parallel import run
 from ev2_plugin.adsorbml.records import RelaxedConfiguration
 from ev2_plugin.adsorbml.structure_files import Placement, list_placements
-from ev2_plugin.adsorbml.surface_system import read_clean_slab, read_placements
+from ev2_plugin.adsorbml.system_check import RelaxationEnd, SystemRelaxations, check_system
 from ev2_plugin.relax.folder import read_relaxed
 from ev2_plugin.relax.group import Relaxed
 
 _NAMED = 5
 """Structures that an error names; it counts the others."""
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One system: its clean slab, its initial structures, and in the same order what relaxation made of them."""
-
-    slab: Path
-    placements: Sequence[Placement]
-    relaxed: Sequence[Relaxed]
-    intercalation: bool
 
 
 def check_campaign(
@@ -45,46 +26,17 @@ def check_campaign(
     relaxed = _by_id(campaign)
     _require_complete(placements, relaxed)
     jobs = [
-        _Job(campaign.systems / f"{system}.extxyz", listed, [relaxed.pop(one.name) for one in listed], intercalation)
-        for system, listed in _by_system(placements)
+        _job(campaign, listed, [relaxed.pop(one.name) for one in listed], intercalation)
+        for listed in _by_system(placements)
     ]
     found: dict[str, list[RelaxedConfiguration]] = {}
     done = 0
-    for configurations in _run(jobs, workers):
+    for configurations in run(check_system, jobs, workers):
         found[configurations[0].system] = configurations
         done += len(configurations)
         if on_progress is not None:
             on_progress(done, len(placements))
     return [one for system in sorted(found) for one in found[system]]
-
-
-def _check_system(job: _Job) -> list[RelaxedConfiguration]:
-    slab = read_clean_slab(job.slab)
-    placements = read_placements(job.placements, slab)
-    for one in job.relaxed:
-        if len(one.positions) != len(placements.numbers):
-            raise ValueError(
-                f"{one.id} was relaxed with {len(one.positions)} atoms, its initial structure has "
-                f"{len(placements.numbers)}: the two do not belong together"
-            )
-    anomalies = find_anomalies(placements, np.stack([one.positions for one in job.relaxed]), slab)
-    valid = anomalies.valid(intercalation=job.intercalation)
-    return [
-        RelaxedConfiguration(
-            system=placements.system,
-            config=config,
-            energy=one.energy,
-            fmax=one.fmax,
-            steps=one.steps,
-            converged=one.converged,
-            dissociated=bool(anomalies.dissociated[index]),
-            desorbed=bool(anomalies.desorbed[index]),
-            surface_changed=bool(anomalies.surface_changed[index]),
-            intercalated=bool(anomalies.intercalated[index]),
-            valid=bool(valid[index]),
-        )
-        for index, (config, one) in enumerate(zip(placements.configs, job.relaxed, strict=True))
-    ]
 
 
 def _by_id(campaign: Campaign) -> dict[str, Relaxed]:
@@ -120,30 +72,20 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(ordered[:_NAMED]) + (f" and {len(ordered) - _NAMED} more" if len(ordered) > _NAMED else "")
 
 
-def _by_system(placements: Sequence[Placement]) -> Iterator[tuple[str, list[Placement]]]:
-    for system, listed in groupby(sorted(placements, key=attrgetter("system", "start")), key=attrgetter("system")):
-        yield system, list(listed)
+def _by_system(placements: Sequence[Placement]) -> Iterator[list[Placement]]:
+    ordered = sorted(placements, key=attrgetter("system", "start"))
+    for _, listed in groupby(ordered, key=attrgetter("system")):
+        yield list(listed)
 
 
-def _run(jobs: Sequence[_Job], workers: int) -> Iterator[list[RelaxedConfiguration]]:
-    if workers == 1 or len(jobs) < 2:
-        yield from map(_check_system, jobs)
-        return
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_end_with_parent)
-    try:
-        for future in as_completed([pool.submit(_check_system, job) for job in jobs]):
-            yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent is killed; it would wait for work for ever."""
-    parent = parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
-
-
-def _end_after(parent: BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
+def _job(
+    campaign: Campaign, listed: Sequence[Placement], relaxed: Sequence[Relaxed], intercalation: bool
+) -> SystemRelaxations:
+    return SystemRelaxations(
+        system=listed[0].system,
+        slab_file=campaign.systems / f"{listed[0].system}.extxyz",
+        placements_file=listed[0].path,
+        configs=tuple(one.config for one in listed),
+        ends=tuple(RelaxationEnd(one.energy, one.fmax, one.steps, one.converged, one.positions) for one in relaxed),
+        intercalation=intercalation,
+    )

@@ -115,7 +115,7 @@ def _references(campaign: Campaign, systems: Iterable[str]) -> dict[str, float]:
     missing = sorted(system for system, energy in energies.items() if energy is None)
     if missing:
         raise ValueError(
-            f"{campaign.systems / missing[0]}.extxyz: no slab_energy and adsorbate_energy in the info of its first two "
-            f"frames, which make adsorption energies of total ones; {len(missing)} of {len(energies)} systems lack them"
+            f"{campaign.systems / missing[0]}.extxyz: no slab_energy and adsorbate_energy in the info of its first "
+            f"frame, which make adsorption energies of total ones; {len(missing)} of {len(energies)} systems lack them"
         )
     return {system: energy for system, energy in energies.items() if energy is not None}

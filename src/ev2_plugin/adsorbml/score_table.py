@@ -61,7 +61,7 @@ def as_markdown(scores: Scores) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _rates(one: Score | PotentialOnly) -> dict[str, float]:
+def _rates(one: Score | PotentialOnly) -> dict[str, int | float]:
     return {
         "successes": one.successes,
         "success_rate": one.success_rate,

@@ -3,8 +3,8 @@
 `systems/<system>.extxyz` holds two or three frames:
 
 0. the clean slab, relaxed, with tags (0 below the surface, 1 surface), periodicity and cell; `info` may have
-   `slab_energy` [eV], its total energy by the method of the single points;
-1. the adsorbate alone; `info` may have `adsorbate_energy` [eV], likewise;
+   `slab_energy` and `adsorbate_energy` [eV], total energies by the method of the single points;
+1. the adsorbate alone;
 2. the slab on which the placements were made, if that is not frame 0: usually the slab before it was relaxed.
 """
 
@@ -20,7 +20,6 @@ from ase import Atoms
 from ase.io import read
 
 from ev2_plugin.adsorbml.connectivity import Lattice
-from ev2_plugin.adsorbml.structure_files import Placement
 
 ADSORBATE_TAG = 2
 MOST_DIFFERENCE = 0.5
@@ -89,8 +88,9 @@ def read_reference_energy(path: Path) -> float | None:
         ValueError: If there are fewer than two frames, or a stated energy is no finite number.
     """
     energies = []
-    for key, frame in zip(("slab_energy", "adsorbate_energy"), _slab_and_adsorbate(path), strict=False):
-        energy = frame.info.get(key)
+    info = _slab_and_adsorbate(path)[0].info
+    for key in ("slab_energy", "adsorbate_energy"):
+        energy = info.get(key)
         if energy is None:
             return None
         if not isinstance(energy, int | float | np.number) or not isfinite(energy):
@@ -99,31 +99,30 @@ def read_reference_energy(path: Path) -> float | None:
     return sum(energies)
 
 
-def read_placements(listed: Sequence[Placement], slab: CleanSlab) -> Placements:
+def read_placements(path: Path, system: str, configs: Sequence[str], slab: CleanSlab) -> Placements:
     """Read the initial structures of a system and see that its slab is the clean one.
 
     Args:
-        listed: All structures of the system's file, in its order.
+        path: Their file.
+        system: Name of the system.
+        configs: Names of the structures in the file, in its order.
         slab: The clean slab.
 
     Raises:
         ValueError: If the file has other structures by now, one has no adsorbate, or has other atoms or another cell
             than the first or than the clean slab, or its slab's atoms are elsewhere.
     """
-    path = listed[0].path
-    configs = tuple(one.config for one in listed)
     frames = _frames(path)
-    if len(frames) != len(listed):
-        raise ValueError(f"{path} has {len(frames)} structures, not the {len(listed)} it had before")
+    if len(frames) != len(configs):
+        raise ValueError(f"{path} has {len(frames)} structures, not the {len(configs)} it had before")
     for config, frame in zip(configs, frames, strict=True):
         _require_same(frame, frames[0], f"{path}, {config}:")
         if not np.array_equal(frame.get_tags(), frames[0].get_tags()):
             raise ValueError(f"{path}, {config}: has other tags than the first structure")
     first = frames[0]
     tags = first.get_tags()
-    placements = Placements(
-        listed[0].system, configs, first.numbers, tags, np.stack([frame.positions for frame in frames])
-    )
+    positions = np.stack([frame.positions for frame in frames])
+    placements = Placements(system, tuple(configs), first.numbers, tags, positions)
     on_slab = tags != ADSORBATE_TAG
     if on_slab.all() or not on_slab.any():
         raise ValueError(
