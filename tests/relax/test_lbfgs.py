@@ -17,6 +17,7 @@ from ev2_plugin.data.structures import structure_to_data
 from ev2_plugin.potential.protocol import Potential, Prediction
 from ev2_plugin.potential.structures import Structures, from_atoms
 from ev2_plugin.relax.lbfgs import LBFGS, two_loops
+from ev2_plugin.relax.per_structure import segments
 from ev2_plugin.relax.relaxation import Relaxation
 from ev2_plugin.relax.settings import Budget, Settings
 from helpers.potentials import Wells, emt, rough_slabs, scattered
@@ -44,7 +45,7 @@ def test_the_two_loops_are_the_inverse_hessian_of_the_update_formula() -> None:
             left = torch.eye(len(one_s), dtype=torch.float64) - rho[structure, age] * torch.outer(one_s, one_y)
             inverse = left @ inverse @ left.T + rho[structure, age] * torch.outer(one_s, one_s)
         expected.append((inverse @ forces[start:end].reshape(-1)).reshape(-1, 3))
-    found = two_loops(s, y, rho, forces, natoms, 3, first)
+    found = two_loops(s, y, rho, forces, segments(natoms, 7), 3, first)
     assert torch.allclose(found, torch.cat(expected), rtol=1e-12, atol=1e-14)
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ev2_plugin.relax.optimizer import Memory
-from ev2_plugin.relax.per_structure import dot, spread
+from ev2_plugin.relax.per_structure import segments
 from ev2_plugin.relax.positive import require_positive
 
 
@@ -63,25 +63,26 @@ class FIRE:
         natoms: Int[Tensor, " structures"],
     ) -> tuple[Tensor, Memory]:
         """Displacements in Å and the memory after them."""
+        of = segments(natoms, len(positions))
         velocity, old = memory.of_atoms["velocity"], memory.of_structures
         moved, downhill, dt, a = old["moved"] > 0, old["downhill"], old["dt"], old["a"]
-        goes_down = dot(forces, velocity, natoms) > 0
+        goes_down = of.dot(forces, velocity) > 0
         goes_up = moved & ~goes_down  # the first step is neither
 
-        speed, force = dot(velocity, velocity, natoms).sqrt(), dot(forces, forces, natoms).sqrt()
+        speed, force = of.dot(velocity, velocity).sqrt(), of.dot(forces, forces).sqrt()
         turn = torch.where(goes_down, a * speed / force, 0)
         keep = torch.where(goes_down, 1 - a, torch.where(goes_up, 0, 1))
-        velocity = velocity * spread(keep, natoms) + forces * spread(turn, natoms)
+        velocity = velocity * of.spread(keep) + forces * of.spread(turn)
 
         faster = goes_down & (downhill > self.Nmin)
         dt = torch.where(faster, (dt * self.finc).clamp(max=self.dtmax), torch.where(goes_up, dt * self.fdec, dt))
         a = torch.where(faster, a * self.fa, torch.where(goes_up, self.astart, a))
         downhill = torch.where(goes_up, 0, downhill + goes_down)
 
-        velocity = velocity + forces * spread(dt, natoms)
-        displacement = velocity * spread(dt, natoms)
-        length = dot(displacement, displacement, natoms).sqrt()
+        velocity = velocity + forces * of.spread(dt)
+        displacement = velocity * of.spread(dt)
+        length = of.dot(displacement, displacement).sqrt()
         scale = torch.where(length > self.maxstep, self.maxstep / length, 1)
-        return displacement * spread(scale, natoms), Memory(
+        return displacement * of.spread(scale), Memory(
             {"velocity": velocity}, {"dt": dt, "a": a, "downhill": downhill, "moved": torch.ones_like(downhill)}
         )

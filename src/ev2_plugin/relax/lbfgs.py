@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ev2_plugin.relax.optimizer import Memory
-from ev2_plugin.relax.per_structure import dot, largest, spread
+from ev2_plugin.relax.per_structure import Segments, segments
 from ev2_plugin.relax.positive import require_positive
 
 NO_MOVE = 1e-7
@@ -66,11 +66,12 @@ class LBFGS:
         natoms: Int[Tensor, " structures"],
     ) -> tuple[Tensor, Memory]:
         """Displacements in Å and the memory after them."""
-        s, y, rho, pairs = self._remember(memory, positions, forces, natoms)
-        direction = two_loops(s, y, rho, forces, natoms, int(pairs.max()), 1 / self.alpha)
-        displacement = self._bounded(direction, natoms)
-        moves = largest(displacement.abs().amax(dim=-1), natoms) >= NO_MOVE
-        moving = spread(moves, natoms)
+        of = segments(natoms, len(positions))
+        s, y, rho, pairs = self._remember(memory, positions, forces, of)
+        direction = two_loops(s, y, rho, forces, of, int(pairs.max()), 1 / self.alpha)
+        displacement = self._bounded(direction, of)
+        moves = of.largest(displacement.abs().amax(dim=-1)) >= NO_MOVE
+        moving = of.spread(moves)
         of_atoms = {
             "s": s,
             "y": y,
@@ -81,13 +82,13 @@ class LBFGS:
         return displacement * moving, Memory(of_atoms, {"rho": rho, "pairs": pairs, "moved": moved})
 
     def _remember(
-        self, memory: Memory, positions: Tensor, forces: Tensor, natoms: Tensor
+        self, memory: Memory, positions: Tensor, forces: Tensor, of: Segments
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Put the newest pair in front of the others; structures that have not moved yet get an empty one."""
         old, moved = memory.of_atoms, memory.of_structures["moved"]
-        s = (positions - old["positions"]) * spread(moved, natoms)
-        y = (old["forces"] - forces) * spread(moved, natoms)
-        curvature = dot(y, s, natoms)
+        s = (positions - old["positions"]) * of.spread(moved)
+        y = (old["forces"] - forces) * of.spread(moved)
+        curvature = of.dot(y, s)
         rho = torch.where(curvature == 0, 0, 1 / curvature)
         pairs = (memory.of_structures["pairs"] + moved).clamp(max=self.memory)
         return (
@@ -97,11 +98,11 @@ class LBFGS:
             pairs,
         )
 
-    def _bounded(self, direction: Tensor, natoms: Tensor) -> Tensor:
+    def _bounded(self, direction: Tensor, of: Segments) -> Tensor:
         """Scale each structure's step so that no atom goes further than `maxstep`, then damp it."""
-        longest = largest(torch.linalg.vector_norm(direction, dim=-1), natoms)
+        longest = of.largest(torch.linalg.vector_norm(direction, dim=-1))
         scale = longest.clamp(max=self.maxstep) / (longest + LENGTH_OFFSET)
-        return direction * spread(scale, natoms) * self.damping
+        return direction * of.spread(scale) * self.damping
 
 
 def two_loops(
@@ -109,7 +110,7 @@ def two_loops(
     y: Float[Tensor, "atoms memory 3"],
     rho: Float[Tensor, "structures memory"],
     forces: Float[Tensor, "atoms 3"],
-    natoms: Int[Tensor, " structures"],
+    of: Segments,
     pairs: int,
     first_guess: float,
 ) -> Float[Tensor, "atoms 3"]:
@@ -120,17 +121,17 @@ def two_loops(
         y: Changes of the gradient in eV/Å.
         rho: 1 / (y·s), 0 where there is no pair.
         forces: eV/Å.
-        natoms: Atoms of each structure.
+        of: Which atoms belong to which structure.
         pairs: How many pairs the longest history holds.
         first_guess: Inverse Hessian without any history, times the unit matrix [Å^2/eV].
     """
     q = forces
     weights = []
     for pair in range(pairs):
-        weights.append(rho[:, pair] * dot(s[:, pair], q, natoms))
-        q = q - spread(weights[-1], natoms) * y[:, pair]
+        weights.append(rho[:, pair] * of.dot(s[:, pair], q))
+        q = q - of.spread(weights[-1]) * y[:, pair]
     z = first_guess * q
     for pair in reversed(range(pairs)):
-        beta = rho[:, pair] * dot(y[:, pair], z, natoms)
-        z = z + s[:, pair] * spread(weights[pair] - beta, natoms)
+        beta = rho[:, pair] * of.dot(y[:, pair], z)
+        z = z + s[:, pair] * of.spread(weights[pair] - beta)
     return z

@@ -14,7 +14,7 @@ from ev2_plugin.potential.protocol import Potential, Prediction
 from ev2_plugin.potential.structures import rows_of
 from ev2_plugin.relax.faults import RelaxationError, evaluate
 from ev2_plugin.relax.group import Group, Member, Relaxed
-from ev2_plugin.relax.per_structure import largest
+from ev2_plugin.relax.per_structure import segments
 from ev2_plugin.relax.settings import Budget, Settings
 from ev2_plugin.relax.source import Source
 
@@ -62,7 +62,8 @@ class Relaxation:
         group, prediction = self._evaluated()
         free = (~group.structures.fixed).unsqueeze(-1)
         forces = torch.where(free, prediction.forces.double(), 0.0)
-        fmax = largest(torch.linalg.vector_norm(forces, dim=-1), group.structures.natoms).tolist()
+        of = segments(group.structures.natoms, len(forces))
+        fmax = of.largest(torch.linalg.vector_norm(forces, dim=-1)).tolist()
         energies = prediction.energy.tolist()
         members = tuple(
             member if member.initial_energy is not None else replace(member, initial_energy=energy)
