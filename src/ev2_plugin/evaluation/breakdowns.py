@@ -13,7 +13,7 @@ from ev2_plugin.evaluation.estimates import Estimate, Tally, estimate
 from ev2_plugin.evaluation.predictions import FreeForces, ScoredPredictions
 from ev2_plugin.evaluation.relaxations import ScoredRelaxations
 
-NATOMS_EDGES = (25, 50, 75, 100, 150, 200)
+NATOMS_EDGES = (25.0, 50.0, 75.0, 100.0, 150.0, 200.0)
 FORCE_EDGES = (0.03, 0.1, 0.3, 1.0, 3.0)  # eV/Å
 
 Groups = dict[str, dict[str, Estimate]]

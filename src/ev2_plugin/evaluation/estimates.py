@@ -43,7 +43,9 @@ class Tally:
             members: Members that each atom stands for: 3 for the components of a vector.
         """
         return cls(
-            np.bincount(structure, weights=values, minlength=num_structures),
+            np.bincount(structure, weights=values, minlength=num_structures).astype(
+                float
+            ),  # integers if there are none
             members * np.bincount(structure, minlength=num_structures),
         )
 
