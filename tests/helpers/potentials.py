@@ -22,22 +22,23 @@ class Wells:
     E = sum k |r|^2 / 2 + c |r|^4 / 4, with k growing with the atomic number, so that structures differ in steps.
     """
 
-    def __init__(self, before: Callable[[Structures], None] = lambda structures: None) -> None:
-        self.before = before
+    def __init__(self, before: Callable[[Structures], None] = lambda structures: None, device: str = "cpu") -> None:
+        self.before, self.on = before, torch.device(device)
         self.batches: list[tuple[str, ...]] = []
 
     @property
     def device(self) -> torch.device:
-        return torch.device("cpu")
+        return self.on
 
     def __call__(self, structures: Structures) -> Prediction:
+        assert structures.positions.device.type == self.on.type
         self.batches.append(structures.ids)
         self.before(structures)
         r = structures.positions.double()
-        k = structures.atomic_numbers.double().unsqueeze(-1) * torch.tensor([0.1, 0.4, 1.0], dtype=torch.float64)
+        k = structures.atomic_numbers.double().unsqueeze(-1) * r.new_tensor([0.1, 0.4, 1.0])
         squared = (r * r).sum(dim=-1, keepdim=True)
         energy = (0.5 * k * r * r).sum(dim=-1) + squared[:, 0] ** 2 / 4
-        total = torch.zeros(len(structures), dtype=torch.float64).index_add(0, structures.batch, energy)
+        total = r.new_zeros(len(structures)).index_add(0, structures.batch, energy)
         return Prediction(total, -(k * r + squared * r))
 
     def num_edges(self, structures: Structures) -> list[int]:

@@ -189,3 +189,14 @@ def test_settings_that_cannot_be_right_are_refused() -> None:
         Settings(fmax=float("nan"))
     with pytest.raises(ValueError, match="max_steps must be 0 or more, got -1"):
         Settings(max_steps=-1)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("optimizer", [LBFGS(), FIRE()])
+def test_a_gpu_takes_the_same_way(optimizer: Optimizer) -> None:
+    settings = Settings(optimizer, fmax=0.01, max_steps=70, budget=Budget(max_structures=4))
+    here = {one.index: one for one in run(scattered(11), Wells(), settings)}
+    there = {one.index: one for one in run(scattered(11), Wells(device="cuda"), settings)}
+    for index, one in here.items():
+        assert there[index].steps == one.steps
+        assert np.abs(there[index].positions - one.positions).max() < 1e-8
