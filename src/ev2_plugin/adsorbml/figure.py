@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullLocator
 
 from ev2_plugin.adsorbml.published import PublishedModel
 from ev2_plugin.adsorbml.success_rate import Scores
 
-OWN_COLOR, PUBLISHED_COLORS = "#d62728", ("#1f77b4", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22")
-MARKERS = "osD^vPX*<>"
+OWN_COLOR = "#d62728"
+PUBLISHED_COLORS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"]
+PUBLISHED_MARKERS = "sD^vPX*<>"
 DPI = 150
 
 
@@ -28,14 +30,13 @@ def save_success_figure(
         name: Of the campaign, for the legend.
         published: Models to draw for comparison. Their systems are those of OC20-Dense.
     """
-    figure = Figure(figsize=(6.4, 4.6), layout="constrained")
+    figure = Figure(figsize=(8.2 if published else 6.4, 4.6), layout="constrained")
     axes = figure.subplots()
-    for index, model in enumerate(published):
-        color = PUBLISHED_COLORS[index % len(PUBLISHED_COLORS)]
+    for model, color, marker in zip(published, cycle(PUBLISHED_COLORS), cycle(PUBLISHED_MARKERS), strict=False):
         axes.plot(
             model.speedups,
             model.success_rates,
-            marker=MARKERS[1 + index % (len(MARKERS) - 1)],
+            marker=marker,
             color=color,
             markersize=4,
             linewidth=1,
@@ -51,17 +52,18 @@ def save_success_figure(
         label=f"{name} ({scores.systems} systems)",
     )
     for k, speedup, rate in points:
-        axes.annotate(f"k={k}", (speedup, rate), xytext=(5, 5), textcoords="offset points", fontsize=8)
+        axes.annotate(f"k={k}", (speedup, rate), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8)
     axes.set(xlabel="speed-up (SCF steps)", ylabel="success rate [%]", ylim=(0, 105))
     _logarithmic(axes)
     axes.grid(alpha=0.2)
-    axes.legend(framealpha=0.9, edgecolor="none", fontsize=8)
+    axes.margins(x=0.08)
+    figure.legend(loc="outside right center" if published else "outside upper center", frameon=False, fontsize=8)
     figure.savefig(path, dpi=DPI)
 
 
 def _logarithmic(axes: Axes) -> None:
     """Plain numbers on the axis, several per decade: five values of k span less than one."""
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ev2_plugin.adsorbml.adsorption_energy import adsorption_energies
 from ev2_plugin.adsorbml.campaign import Campaign
 from ev2_plugin.adsorbml.checking import check_campaign
 from ev2_plugin.adsorbml.figure import save_success_figure
+from ev2_plugin.adsorbml.published import PublishedModel
 from ev2_plugin.adsorbml.ranking import rank, top_k
 from ev2_plugin.adsorbml.records import RankedConfiguration, RelaxedConfiguration, SinglePoint, Target
 from ev2_plugin.adsorbml.score_table import write_scores
@@ -80,10 +81,18 @@ def rank_relaxed(campaign: Campaign, k: int = LARGEST_K) -> list[RankedConfigura
     return best
 
 
-def score_campaign(campaign: Campaign, kinds: EnergyKinds, largest_k: int = LARGEST_K) -> Scores:
+def score_campaign(
+    campaign: Campaign, kinds: EnergyKinds, largest_k: int = LARGEST_K, published: Sequence[PublishedModel] = ()
+) -> Scores:
     """Score the single points against `targets.csv`; write `scores.json`, `scores.md` and `success.png`.
 
     Total energies become adsorption energies by the references in the systems' files, unless all are total energies.
+
+    Args:
+        campaign: With a ranking, single points and targets.
+        kinds: What its energies are.
+        largest_k: Scores are made for 1 to this.
+        published: Models to draw beside the campaign's.
 
     Raises:
         ValueError: If a table cannot be read, a kind of energy is unknown, or a reference is missing.
@@ -101,7 +110,7 @@ def score_campaign(campaign: Campaign, kinds: EnergyKinds, largest_k: int = LARG
             targets = adsorption_energies(targets, references)
     scores = score(ranking, single_points, targets, largest_k)
     write_scores(campaign.scores, campaign.score_table, scores)
-    save_success_figure(campaign.figure, scores)
+    save_success_figure(campaign.figure, scores, published=published)
     return scores
 
 
