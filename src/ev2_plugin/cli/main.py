@@ -13,6 +13,7 @@ from ev2_plugin.cli.estimate import estimate
 from ev2_plugin.cli.evaluate import evaluate
 from ev2_plugin.cli.fairchem import fairchem
 from ev2_plugin.cli.precision import precision
+from ev2_plugin.cli.relax import relax
 from ev2_plugin.cli.submission import submission
 from ev2_plugin.cli.version import version
 
@@ -35,5 +36,6 @@ app.command()(demo)
 app.command(context_settings={"ignore_unknown_options": True})(estimate)
 app.add_typer(evaluate)
 app.command()(precision)
+app.command()(relax)
 app.add_typer(submission)
 app.command()(version)

@@ -37,6 +37,11 @@ def budget_of(run: RelaxationRun, source: Source, potential: Potential, config: 
         return Budget(max_edges=run.max_edges)
     if potential.device.type != "cuda" or not isinstance(potential, ModelPotential) or not len(source):
         return Budget(max_structures=run.batch_size)
+    return fitting_budget(source, potential, config)
+
+
+def fitting_budget(source: Source, potential: ModelPotential, config: Mapping[str, Any]) -> Budget:
+    """As many mean structures as fit into the memory that the model's GPU has left, by the estimate of a prediction."""
     from ev2_plugin.integration.estimate import Tracer, Use, configured_level  # which imports the trainer, as this is
 
     free, _ = torch.cuda.mem_get_info(potential.device)
@@ -46,7 +51,7 @@ def budget_of(run: RelaxationRun, source: Source, potential: Potential, config: 
     fitting = edges_that_fit(Tracer(config, use, "cuda"), round(SHARE * memory), atoms, edges)
     logging.info(
         f"batches of up to {fitting} edges, {fitting / edges:.0f} mean structures: by estimate {SHARE:.0%} of "
-        f"{memory / 1e9:.0f} GB (another number by task.relax_max_edges)"
+        f"{memory / 1e9:.0f} GB"
     )
     return Budget(max_edges=fitting)
 

@@ -48,8 +48,8 @@ Metrics = dict[str, dict[str, float]]
 def relaxation_metrics(pairs: Iterable[RelaxedPair]) -> dict[str, Metrics]:
     """Errors of relaxed energies (`is2re`) and of the positions of free atoms (`is2rs`).
 
-    Distances are to the nearest images, also in `mae` and `mse` of coordinates, where the host takes them as they stand:
-    the same unless labels are wrapped into another cell.
+    Distances are to the nearest images, also in `mae` and `mse` of coordinates, where the host takes them as they
+    stand: the same unless labels are wrapped into another cell.
 
     Args:
         pairs: Those without a label, or without free atoms, are left out of what needs it.

@@ -24,7 +24,7 @@ class ProgressLog:
         every: Seconds between two lines; the last structure always has one.
     """
 
-    def __init__(self, say: Callable[[str], None] = logging.info, every: float = EVERY) -> None:
+    def __init__(self, say: Callable[[str], None], every: float = EVERY) -> None:
         self._say, self._every = say, every
         self._last: float | None = None
 
@@ -60,10 +60,10 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def relaxation_progress() -> Iterator[Callable[[Reached], None]]:
-    """A function that shows how far relaxations are."""
+def relaxation_progress(say: Callable[[str], None] = logging.info) -> Iterator[Callable[[Reached], None]]:
+    """A function that shows how far relaxations are; `say` takes lines where there is no terminal."""
     if not sys.stderr.isatty():
-        yield ProgressLog()
+        yield ProgressLog(say)
         return
     columns = (TextColumn("relax"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[pace]}"))
     with Progress(*columns, console=Console(stderr=True)) as progress:

@@ -1,0 +1,145 @@
+"""`ev2 relax`: structures of any files that ASE reads, relaxed by a trained model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ev2_plugin.integration.relax_files import Forces, RelaxedFiles
+    from ev2_plugin.relax.optimizer import Optimizer
+
+NOT_CONVERGED = 3
+_SHOWN = 40
+
+
+def relax(
+    files: Annotated[list[str], typer.Argument(help="What ASE reads; frames by index: start.traj@0, many.extxyz@:10.")],
+    checkpoint: Annotated[Path | None, typer.Option(help="Trained model.")] = None,
+    calculator: Annotated[str | None, typer.Option(help="Instead of a checkpoint, to try things out: emt.")] = None,
+    out: Annotated[Path, typer.Option(help="*.extxyz or *.traj; work is kept beside it in OUT.work.")] = Path(
+        "relaxed.extxyz"
+    ),
+    optimizer: Annotated[str, typer.Option(help="lbfgs or fire.")] = "lbfgs",
+    fmax: Annotated[float, typer.Option(help="Converged when no free atom feels a larger force [eV/Å].")] = 0.02,
+    steps: Annotated[int, typer.Option(min=0, help="Most steps of a structure.")] = 300,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    trajectories: Annotated[Path | None, typer.Option(help="Folder for all frames, <id>.traj.")] = None,
+    batch_edges: Annotated[
+        int | None, typer.Option(min=1, help="Most edges of a batch; without it, what fits into the GPU.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print results as JSON instead of a table.")] = False,
+) -> None:
+    """Relax structures, many at once; the same call goes on where one was stopped.
+
+    Exit status: 0 all converged, 3 some did not within the steps, 1 error.
+    """
+    with _one_sentence_errors():
+        if (checkpoint is None) == (calculator is None):
+            raise ValueError("give --checkpoint FILE, or --calculator emt instead")
+        from ev2_plugin.integration.relax_files import relax_files
+        from ev2_plugin.integration.relaxation_progress import relaxation_progress
+        from ev2_plugin.relax.settings import Settings
+
+        settings = Settings(_optimizer(optimizer), fmax, steps)
+        forces = _forces(checkpoint, calculator or "", device)
+        with relaxation_progress(lambda line: typer.echo(line, err=True)) as follow:
+            found = relax_files(
+                files,
+                forces,
+                settings,
+                out,
+                batch_edges=batch_edges,
+                trajectories=trajectories,
+                on_progress=follow,
+            )
+    if as_json:
+        typer.echo(json.dumps(_content(found, out), indent=2, ensure_ascii=False))
+    else:
+        from rich.console import Console
+
+        console = Console()
+        console.print(_table(found))
+        console.print(f"energies: {found.energy_kind}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"written to {out}", soft_wrap=True, highlight=False, markup=False)
+    if found.converged < len(found.relaxed):
+        raise typer.Exit(NOT_CONVERGED)
+
+
+def _forces(checkpoint: Path | None, calculator: str, device: str) -> Forces:
+    from ev2_plugin.integration.relax_files import forces_of_calculator, forces_of_checkpoint
+
+    return forces_of_calculator(calculator) if checkpoint is None else forces_of_checkpoint(checkpoint, device)
+
+
+def _optimizer(name: str) -> Optimizer:
+    from ev2_plugin.relax.fire import FIRE
+    from ev2_plugin.relax.lbfgs import LBFGS
+
+    if name not in ("lbfgs", "fire"):
+        raise ValueError(f"--optimizer {name}: choose lbfgs or fire")
+    return LBFGS() if name == "lbfgs" else FIRE()
+
+
+def _content(found: RelaxedFiles, out: Path) -> dict[str, object]:
+    rows = [
+        {
+            "id": one.id,
+            "file": str(start.file),
+            "frame": start.frame,
+            "converged": one.converged,
+            "steps": one.steps,
+            "fmax": one.fmax,
+            "energy": one.energy,
+            "initial_energy": one.initial_energy,
+        }
+        for start, one in zip(found.starts, found.relaxed, strict=True)
+    ]
+    counts = {"structures": len(rows), "converged": found.converged, "energy_kind": found.energy_kind}
+    return {"out": str(out), **counts, "relaxed": rows}
+
+
+def _table(found: RelaxedFiles) -> Table:
+    """All structures if there are few, otherwise those that did not converge, the worst first."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    total, rows = len(found.relaxed), found.relaxed
+    title = f"{found.converged} of {total} structures converged"
+    if total > _SHOWN:
+        left = sorted((one for one in rows if not one.converged), key=lambda one: -one.fmax)
+        rows = left[:_SHOWN]
+        title += f"; the {len(rows)} with the largest forces" if rows else ""
+    table = Table(title=title)
+    table.add_column("id")
+    for heading in ("atoms", "steps", "fmax [eV/Å]", "energy [eV]", "gained [eV]"):
+        table.add_column(escape(heading), justify="right")
+    table.add_column("converged")
+    for one in rows:
+        table.add_row(
+            escape(one.id),
+            str(len(one.positions)),
+            str(one.steps),
+            f"{one.fmax:.4f}",
+            f"{one.energy:.4f}",
+            f"{one.initial_energy - one.energy:.4f}",
+            "yes" if one.converged else "no",
+        )
+    return table
+
+
+@contextmanager
+def _one_sentence_errors() -> Iterator[None]:
+    """Print what is wrong, without a traceback, and end with status 1."""
+    try:
+        yield
+    except (ImportError, OSError, ValueError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
