@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,3 +187,12 @@ def test_published_rates_are_whole_numbers_of_systems() -> None:
             assert f"{100 * round(rate / 100 * SYSTEMS) / SYSTEMS:.2f}" == f"{rate:.2f}"
         assert list(model.success_rates) == sorted(model.success_rates)
         assert list(model.speedups) == sorted(model.speedups, reverse=True)
+
+
+def test_the_documented_table_is_the_published_one() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "adsorbml_definitions.md").read_text(encoding="utf-8")
+    for model in MODELS:
+        cost = "–" if model.gpu_seconds is None else f"{model.gpu_seconds:g}"
+        pairs = zip(model.success_rates, model.speedups, strict=True)
+        cells = [f"{rate:.2f}%, {speedup:.2f}" for rate, speedup in pairs]
+        assert f"| {' | '.join([model.name, cost, *cells])} |" in page
