@@ -6,6 +6,7 @@ top (a test watches that `ev2 --help` loads no torch): what it calls is imported
 
 import typer
 
+from ev2_plugin.cli.adsorbml import adsorbml
 from ev2_plugin.cli.check import check
 from ev2_plugin.cli.data import data
 from ev2_plugin.cli.demo import demo
@@ -30,6 +31,7 @@ app.command(
     add_help_option=False,
     context_settings={"ignore_unknown_options": True},
 )(fairchem)
+app.add_typer(adsorbml)
 app.command(context_settings={"ignore_unknown_options": True})(check)
 app.add_typer(data)
 app.command()(demo)
