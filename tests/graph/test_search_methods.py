@@ -183,7 +183,7 @@ def test_candidates_do_not_grow_with_the_system(method: str, repeats: int) -> No
     arrays = inputs(atoms, dtype=torch.float32)
     systems = periodic_systems(*arrays, 12.0)
     copies = copies_within(systems, 12.0)
-    search = neighbors._search_form(method, torch.device("cpu"))(systems, copies, 12.0)
+    search = neighbors.search_form(method, torch.device("cpu"))(systems, copies, 12.0)
     groups = list(search(torch.arange(len(atoms)), 33))
     assert torch.equal(torch.cat([group.receivers for group in groups]), torch.arange(len(atoms)))
     held = sum(int((group.copies < len(copies.points)).sum()) for group in groups)
@@ -216,9 +216,9 @@ def test_no_atoms_at_all() -> None:
 
 def test_methods_that_cannot_serve() -> None:
     with pytest.raises(ValueError, match="positions are on cuda:0: use method='cell_list'"):
-        neighbors._search_form("kd_tree", torch.device("cuda", 0))
-    assert neighbors._search_form("auto", torch.device("cuda", 0)) is cell_list.cell_list_search
-    assert neighbors._search_form("auto", torch.device("cpu")) is kd_tree.kd_tree_search
+        neighbors.search_form("kd_tree", torch.device("cuda", 0))
+    assert neighbors.search_form("auto", torch.device("cuda", 0)) is cell_list.cell_list_search
+    assert neighbors.search_form("auto", torch.device("cpu")) is kd_tree.kd_tree_search
 
 
 @pytest.mark.gpu

@@ -35,7 +35,7 @@ def all_pairs(systems: PeriodicSystems, rule: NeighborRule) -> tuple[Tensor, Ten
         squared, image = squared[within], image + images.start
         pair = (receivers != senders) | (systems.images[image] != 0).any(dim=-1)
         receivers, senders, image, squared = receivers[pair], senders[pair], image[pair], squared[pair]
-        refuse_coincident(squared, receivers + start, senders + start, systems)
+        refuse_coincident(squared, receivers + start, senders + start, systems.system)
         kept = _nearest(receivers, squared, size, rule)
         parts.append((receivers[kept] + start, senders[kept] + start, image[kept]))
         start += size

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ev2_plugin.graph.periodic import Copies, squared_norm
@@ -36,6 +36,25 @@ Search = Callable[[Int[Tensor, " receivers"], int], Iterator[Candidates]]
 
 A larger number must reach further for each receiver that is not complete.
 """
+
+
+def search_until(
+    search: Search,
+    receivers: Int[Tensor, " receivers"],
+    width: int,
+    examine: Callable[[Candidates], Bool[Tensor, " receivers"]],
+) -> None:
+    """Search for ever more neighbours of the receivers that are not done.
+
+    Args:
+        search: A search.
+        receivers: Atoms, ascending.
+        width: Neighbours asked for at first.
+        examine: Takes candidates and says for which receivers they suffice.
+    """
+    while len(receivers):
+        again = [found.receivers[~examine(found)] for found in search(receivers, width)]
+        receivers, width = torch.cat(again), 2 * width
 
 
 def squared_distances(

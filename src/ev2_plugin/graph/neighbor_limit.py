@@ -14,8 +14,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ev2_plugin.graph.periodic import PeriodicSystems
-
 COINCIDENT = 0.01
 """Two atoms closer than this (Å) are one atom written twice; the host drops such pairs silently."""
 
@@ -76,7 +74,7 @@ def refuse_coincident(
     squared: Float[Tensor, " pairs"],
     receivers: Int[Tensor, " pairs"],
     senders: Int[Tensor, " pairs"],
-    systems: PeriodicSystems,
+    system: Int[Tensor, " atoms"],
 ) -> None:
     """Refuse atoms that lie on each other.
 
@@ -88,6 +86,6 @@ def refuse_coincident(
         first = coincident[0, 0]
         raise ValueError(
             f"atoms {int(senders[first])} and {int(receivers[first])} of system "
-            f"{int(systems.system[receivers[first]])} are {float(squared[first]) ** 0.5:.4f} Å apart (periodic images "
+            f"{int(system[receivers[first]])} are {float(squared[first]) ** 0.5:.4f} Å apart (periodic images "
             "included): atoms must not coincide"
         )

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ev2_plugin.graph.all_pairs import all_pairs
-from ev2_plugin.graph.candidates import Search, squared_distances
+from ev2_plugin.graph.candidates import Candidates, Search, search_until, squared_distances
 from ev2_plugin.graph.cell_list import cell_list_search
 from ev2_plugin.graph.edge_graph import EdgeGraph
 from ev2_plugin.graph.kd_tree import kd_tree_search
@@ -67,7 +67,7 @@ def radius_graph(
         if method == "all_pairs" or not len(positions):
             receivers, senders, image = all_pairs(systems, rule)
         else:
-            receivers, senders, image = _searched(systems, rule, _search_form(method, positions.device))
+            receivers, senders, image = _searched(systems, rule, search_form(method, positions.device))
     translation = systems.images[image] - systems.home[senders] + systems.home[receivers]
     offsets = combination(translation, systems.lattices[systems.system[receivers]])
     vectors = positions[senders] - positions[receivers] + offsets
@@ -86,7 +86,12 @@ def check_finite(positions: Float[Tensor, "atoms 3"]) -> None:
         raise ValueError(f"position of atom {atom} is {positions[atom].tolist()}: positions must be finite numbers (Å)")
 
 
-def _search_form(method: SearchMethod, device: torch.device) -> Callable[[PeriodicSystems, Copies, float], Search]:
+def search_form(method: SearchMethod, device: torch.device) -> Callable[[PeriodicSystems, Copies, float], Search]:
+    """What makes a search by that method.
+
+    Raises:
+        ValueError: If the method does not serve the device.
+    """
     if method == "cell_list" or (method == "auto" and device.type != "cpu"):
         return cell_list_search
     if device.type != "cpu":
@@ -100,21 +105,21 @@ def _searched(
     """Receivers, senders and images of all edges, in this order ascending."""
     copies = copies_within(systems, rule.cutoff)
     search = form(systems, copies, rule.cutoff)
-    waiting = torch.arange(len(systems.wrapped), device=systems.wrapped.device)
-    width = min(1 + rule.max_neighbors + SPARE, FIRST_WIDTH)
     parts: list[tuple[Tensor, Tensor]] = []
-    while len(waiting):
-        again = []
-        for found in search(waiting, width):
-            squared = squared_distances(found, systems.wrapped, copies, rule.cutoff)
-            row, place = (squared <= COINCIDENT**2).nonzero(as_tuple=True)
-            refuse_coincident(squared[row, place], found.receivers[row], copies.atom[found.copies[row, place]], systems)
-            kept, last = nearest(squared, rule)
-            done = (last < found.complete) | torch.isinf(found.complete)
-            row, place = (kept & done.unsqueeze(1)).nonzero(as_tuple=True)
-            parts.append((found.receivers[row], found.copies[row, place]))
-            again.append(found.receivers[~done])
-        waiting, width = torch.cat(again), 2 * width
+
+    def examine(found: Candidates) -> Tensor:
+        squared = squared_distances(found, systems.wrapped, copies, rule.cutoff)
+        row, place = (squared <= COINCIDENT**2).nonzero(as_tuple=True)
+        senders = copies.atom[found.copies[row, place]]
+        refuse_coincident(squared[row, place], found.receivers[row], senders, systems.system)
+        kept, last = nearest(squared, rule)
+        done = (last < found.complete) | torch.isinf(found.complete)
+        row, place = (kept & done.unsqueeze(1)).nonzero(as_tuple=True)
+        parts.append((found.receivers[row], found.copies[row, place]))
+        return done
+
+    everyone = torch.arange(len(systems.wrapped), device=systems.wrapped.device)
+    search_until(search, everyone, min(1 + rule.max_neighbors + SPARE, FIRST_WIDTH), examine)
     receivers, members = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     order = torch.argsort(receivers, stable=True)
     receivers, members = receivers[order], members[order]

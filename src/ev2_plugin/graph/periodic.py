@@ -25,6 +25,7 @@ class PeriodicSystems:
         home: The cell each atom was taken from, whole numbers, [atoms, 3].
         system: System of each atom, ascending, [atoms].
         lattices: Lattice vectors as rows in Å, completed to a basis, [systems, 3, 3].
+        inverses: Their inverses in float64, [systems, 3, 3].
         images: Cells within the cutoff of a system's own one: whole numbers, ordered by system and then
             lexicographically, [images, 3].
         first_image: Images of system `s` are [s] : [s + 1], [systems + 1].
@@ -34,6 +35,7 @@ class PeriodicSystems:
     home: Tensor
     system: Tensor
     lattices: Tensor
+    inverses: Tensor
     images: Tensor
     first_image: Tensor
 
@@ -78,23 +80,53 @@ def periodic_systems(
     bases = _bases(cells.detach().cpu(), pbc.cpu())
     lattices = torch.where(pbc.unsqueeze(-1), cells, bases.to(cells))
     inverses = torch.linalg.inv(bases)
-    # |n + difference of fractional coordinates| <= cutoff * |reciprocal vector| bounds the images along each axis
-    reach = torch.ceil(cutoff * torch.linalg.vector_norm(inverses, dim=1)).long() * pbc.cpu()
+    reach = image_reach(inverses, pbc.cpu(), cutoff)
     per_system = [torch.cartesian_prod(*(torch.arange(-n, n + 1) for n in row)) for row in reach.tolist()]
     first_image = torch.tensor([0, *(len(images) for images in per_system)]).cumsum(0)
 
     system = torch.repeat_interleave(torch.arange(len(natoms), device=device), natoms, output_size=len(positions))
     with torch.no_grad():  # gradients of edge vectors go through positions and lattices, not through the search
-        fractional = combination(positions, inverses.to(positions)[system])
-        home = torch.where(pbc[system], torch.floor(fractional), 0)
-        wrapped = positions - combination(home, lattices[system])
-    return PeriodicSystems(wrapped, home, system, lattices, torch.cat(per_system).to(device), first_image.to(device))
+        wrapped, home = wrap(positions, lattices[system], inverses.to(positions)[system], pbc[system])
+    images, first_image = torch.cat(per_system).to(device), first_image.to(device)
+    return PeriodicSystems(wrapped, home, system, lattices, inverses.to(device), images, first_image)
 
 
-def combination(coefficients: Float[Tensor, "n 3"], rows: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 3"]:
+def image_reach(
+    inverses: Float[Tensor, "systems 3 3"], pbc: Bool[Tensor, "systems 3"], cutoff: float
+) -> Int[Tensor, "systems 3"]:
+    """Cells within the cutoff along each axis.
+
+    Args:
+        inverses: Of the lattices.
+        pbc: Periodic directions.
+        cutoff: Largest distance in Å.
+    """
+    # |n + difference of fractional coordinates| <= cutoff * |reciprocal vector| bounds the images along each axis
+    return torch.ceil(cutoff * torch.linalg.vector_norm(inverses, dim=1)).long() * pbc
+
+
+def wrap(
+    positions: Float[Tensor, "atoms 3"],
+    lattices: Float[Tensor, "atoms 3 3"],
+    inverses: Float[Tensor, "atoms 3 3"],
+    pbc: Bool[Tensor, "atoms 3"],
+) -> tuple[Float[Tensor, "atoms 3"], Float[Tensor, "atoms 3"]]:
+    """Positions within the cells in Å, and the cells they were taken from.
+
+    Args:
+        positions: Positions in Å.
+        lattices: Each atom's lattice vectors.
+        inverses: Their inverses.
+        pbc: Each atom's periodic directions.
+    """
+    home = torch.where(pbc, torch.floor(combination(positions, inverses)), 0)
+    return positions - combination(home, lattices), home
+
+
+def combination(coefficients: Float[Tensor, "*#n 3"], rows: Float[Tensor, "*#n 3 3"]) -> Float[Tensor, "*#n 3"]:
     """`coefficients @ rows` term by term, so that no value depends on how many are computed at once."""
-    first, second, third = rows.unbind(dim=1)
-    return coefficients[:, :1] * first + coefficients[:, 1:2] * second + coefficients[:, 2:] * third
+    first, second, third = rows.unbind(dim=-2)
+    return coefficients[..., :1] * first + coefficients[..., 1:2] * second + coefficients[..., 2:] * third
 
 
 def squared_norm(vectors: Float[Tensor, "*shape 3"]) -> Float[Tensor, "*shape"]:

@@ -11,7 +11,7 @@ from fairchem.core.models.base import HydraModel
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
-from ev2_plugin.graph.edge_graph import EdgeGraph
+from ev2_plugin.graph.kept_neighbors import Geometry, KeptNeighbors, edges_of_structures
 from ev2_plugin.graph.neighbors import NeighborRule, radius_graph
 from ev2_plugin.integration.backbone import EquiformerV2, EquiformerV2Backbone
 from ev2_plugin.integration.energy_kind import EnergyKind, energy_kind
@@ -93,6 +93,9 @@ class _OfModel:
 class ModelPotential(_OfModel):
     """A model of the plugin: flat, or in the host's hydra model with the plugin's backbone and heads.
 
+    Neighbours found for a structure serve while its atoms stay within a skin (`neighbors`); the edges are those that a
+    new search would find.
+
     Raises:
         ValueError: If the model is not of the plugin, or predicts no energy or forces.
     """
@@ -110,24 +113,24 @@ class ModelPotential(_OfModel):
         self.backbone: EquiformerV2 | EquiformerV2Backbone = (
             model.backbone if isinstance(model, HydraModel) else model  # type: ignore[assignment]
         )
+        self.neighbors = KeptNeighbors(self.backbone.config.neighbor_rule)
 
     def num_edges(self, structures: Structures) -> list[int]:
         """Edges of each structure within cutoff and neighbour limit."""
-        graph = self._graph(structures.to(self.device))
-        return edges_per_structure(graph, structures)
+        return self.neighbors.count(self._geometry(structures.to(self.device)))
 
     def _batch(self, structures: Structures) -> AtomBatch:
         check_elements(structures.atomic_numbers, self.backbone.config.max_num_elements)
-        graph, dtype = self._graph(structures), self.backbone.sphere_embedding.weight.dtype
+        dtype = self.backbone.sphere_embedding.weight.dtype
+        graph = self.neighbors.graph(self._geometry(structures))
         graph = replace(graph, vectors=graph.vectors.to(dtype))
         if isinstance(self.model, HydraModel):
             self.model.device = self.device.type  # which it would take from the tensors of a host batch
         return AtomBatch(structures.atomic_numbers, structures.natoms, graph)
 
-    def _graph(self, structures: Structures) -> EdgeGraph:
+    def _geometry(self, structures: Structures) -> Geometry:
         pbc = structures.pbc if self.backbone.options.use_pbc else torch.zeros_like(structures.pbc)
-        rule = self.backbone.config.neighbor_rule
-        return radius_graph(structures.positions, structures.cells, pbc, structures.natoms, rule)
+        return Geometry(structures.ids, structures.positions, structures.cells, pbc, structures.natoms)
 
 
 class HostModelPotential(_OfModel):
@@ -142,7 +145,7 @@ class HostModelPotential(_OfModel):
         rule = NeighborRule(float(cutoff), int(limit), getattr(backbone, "enforce_max_neighbors_strictly", True))
         there = structures.to(self.device)
         graph = radius_graph(there.positions, there.cells, there.pbc, there.natoms, rule)
-        return edges_per_structure(graph, structures)
+        return edges_of_structures(graph, there.natoms)
 
     def _batch(self, structures: Structures) -> Batch:
         if len(structures.pbc.unique(dim=0)) > 1:
@@ -180,12 +183,6 @@ def potential_of_trainer(trainer: Any) -> ModelPotential | HostModelPotential:
     outputs = ModelOutputs(trainer.output_targets, trainer.normalizers, trainer.elementrefs)
     kind = energy_kind(trainer.config, trainer.normalizers, trainer.elementrefs)
     return potential_of(trainer._unwrapped_model, outputs, kind, getattr(trainer, "autocast_dtype", None))
-
-
-def edges_per_structure(graph: EdgeGraph, structures: Structures) -> list[int]:
-    """Edges whose receiver is in each structure."""
-    ends = torch.nn.functional.pad(structures.natoms.to(graph.receivers.device).cumsum(0), (1, 0))
-    return graph.row_pointers[ends].diff().tolist()
 
 
 def host_batch(structures: Structures) -> Batch:
