@@ -5,6 +5,7 @@
 #   make lint       ruff, mypy, the import ladder
 #   make bench      our speed and memory beside the host's on this CPU, and docs/performance.md (half an hour)
 #   make bench-gpu  the same on an NVIDIA GPU
+#   make bench-relaxation  structures relaxed per hour beside the host's loop; AdsorbML's post-processing (DEVICE=cuda: on a GPU)
 #   make fidelity   the table of deviations from the host's model
 #   make learning   every kind of recipe overfits a small set; S2EF beside the host's model (16 minutes on a busy machine)
 #   make ablations  the rows of the paper's Table 1a at reduced width (10 minutes)
@@ -13,9 +14,10 @@ PYTHON ?= python3
 UV := .uv/bin/uv
 BIN := .venv/bin
 HOST := .host-venv
+DEVICE ?= cpu
 export UV_HTTP_TIMEOUT ?= 600
 
-.PHONY: demo test test-host lint format bench bench-gpu fidelity learning ablations setup clean
+.PHONY: demo test test-host lint format bench bench-gpu bench-relaxation fidelity learning ablations setup clean
 
 demo: setup
 	$(BIN)/ev2 demo
@@ -41,6 +43,10 @@ bench: setup
 
 bench-gpu: setup
 	$(BIN)/python benchmarks/run_all.py --device cuda
+
+bench-relaxation: setup
+	$(BIN)/python -W ignore::FutureWarning benchmarks/bench_relaxation.py --device $(DEVICE)
+	$(BIN)/python benchmarks/bench_adsorbml.py
 
 fidelity: setup
 	$(BIN)/python benchmarks/fidelity_table.py
