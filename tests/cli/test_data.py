@@ -129,7 +129,8 @@ def test_molecules_of_qm9_train_too(tmp_path: Path) -> None:
 
 def test_mistakes_are_one_sentence(slabs: Path, tmp_path: Path) -> None:
     recipe, out = small_recipe(tmp_path / "small.yml", "oc20/s2ef_2M_83M.yml", hydra=False), tmp_path / "out"
-    split = ("--split", "0.4,0.3,0.3")
+    hosts, split = tmp_path / "hosts.yml", ("--split", "0.4,0.3,0.3")
+    hosts.write_text(yaml.safe_dump({"includes": ["demo/s2ef.yml"], "trainer": "equiformerv2_forces"}))
     for arguments, said in {
         (slabs, *split, "--recipe", "oc20/none.yml"): "no config 'oc20/none.yml'",
         (slabs, "--recipe", recipe): "say how to divide the systems",
@@ -141,7 +142,7 @@ def test_mistakes_are_one_sentence(slabs: Path, tmp_path: Path) -> None:
             "other",
         ): "--layout other is no dataset that the host reads",
         (slabs, *split, "--tags", "x"): "--tags x: choose one of file, constraints",
-        (slabs, *split, "--recipe", "demo/s2ef.yml"): "element references need trainer ev2_plugin.Trainer",
+        (slabs, *split, "--recipe", hosts): "element references need trainer ev2_plugin.Trainer",
         (tmp_path / "nowhere", *split, "--recipe", recipe): "nowhere does not exist",
     }.items():
         result = ev2("prepare", *arguments, "--out", out)

@@ -97,9 +97,9 @@ def test_an_index_chooses_frames(files: list[str], tmp_path: Path) -> None:
 
 
 def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        ase.io.write(tmp_path / folder / "POSCAR", slab(0))
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        ase.io.write(tmp_path / name / "POSCAR", slab(0))
     result = emt(tmp_path / "a" / "POSCAR", tmp_path / "b" / "POSCAR", "--out", tmp_path / "out.traj", "--json")
     assert result.exit_code == 0, result.output
     assert [row["id"] for row in json.loads(result.stdout)["relaxed"]] == ["a_POSCAR", "b_POSCAR"]

@@ -1,9 +1,11 @@
-"""The whole demo on a tiny dataset, through the host's own trainers."""
+"""The whole demo on a tiny dataset, through the host's own command."""
 
 import io
+import json
 import os
 from collections.abc import Iterator
 
+import ase.io
 import numpy as np
 import pytest
 import yaml
@@ -11,9 +13,6 @@ from rich.console import Console
 
 from ev2_plugin.data.lmdb import read_lmdb
 from ev2_plugin.demo.pipeline import DemoResult, run_demo
-
-# fairchem sets calculators in a way that ASE deprecates when it writes the frames of a relaxation.
-pytestmark = pytest.mark.filterwarnings("ignore:Please use atoms.calc:FutureWarning")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,12 @@ def test_every_held_out_frame_is_predicted_and_every_system_relaxed(result):
 
 def test_relaxations_move_atoms_and_are_followed(result):
     assert result.relaxations.distance != result.relaxations.start_distance
-    assert sorted(path.name for path in (result.folder / "trajectories").iterdir()) == ["8.traj", "9.traj"]
+    trajectories = sorted((result.folder / "trajectories").glob("*.traj"))
+    assert [path.name for path in trajectories] == ["8.traj", "9.traj"]
+    assert all(len(ase.io.read(path, ":")) == 4 for path in trajectories)  # the start and three steps
+    metrics = json.loads((result.folder / "results" / "run-relaxations" / "metrics.json").read_text())
+    assert metrics["structures"] == 2
+    assert metrics["is2re"]["energy_mae"]["value"] == pytest.approx(result.relaxations.energy_mae, abs=1e-5)
 
 
 def test_figures_are_written(result):

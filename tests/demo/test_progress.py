@@ -26,12 +26,16 @@ def test_training_moves_the_bar_and_prints_validations():
     assert recorder.lines == ["epoch  1: validation errors 0.123 eV, 0.057 eV/Å"]
 
 
-def test_relaxations_move_the_bar_by_steps():
+def test_relaxations_move_the_bar_by_structures():
     recorder = Recorder()
     follow = relaxation_follower(recorder.bar)
-    for message in ("Step   Fmax(eV/A)", "0 1.234 0.567", "12 0.034 0.050", "2026 was a year"):
+    for message in (
+        "relaxing 18 structures in",
+        "relaxed 0 of 18 structures, 18 in work",
+        "relaxed 18 of 18 structures",
+    ):
         follow(message)
-    assert recorder.counts == [0, 12]
+    assert recorder.counts == [0, 18]
     assert recorder.lines == []
 
 

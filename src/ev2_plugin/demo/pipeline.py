@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from ase.io import Trajectory
 from rich.console import Console
 
 from ev2_plugin.data.errors import S2EFComparison, compare_s2ef
-from ev2_plugin.data.lmdb import read_lmdb, write_lmdb
-from ev2_plugin.data.metadata import compute_metadata, write_metadata
-from ev2_plugin.data.predictions import StructurePrediction, read_relaxed_positions, read_s2ef_predictions
+from ev2_plugin.data.lmdb import read_lmdb
+from ev2_plugin.data.predictions import StructurePrediction, read_s2ef_predictions
 from ev2_plugin.data.statistics import TargetStatistics, compute_statistics
 from ev2_plugin.data.structures import data_to_structure
 from ev2_plugin.data.training_log import LearningCurve, read_curves
@@ -31,9 +31,8 @@ from ev2_plugin.demo.progress import progress_bar, relaxation_follower, terminal
 from ev2_plugin.demo.relaxations import (
     RelaxationTrace,
     RelaxedSystem,
-    judge_relaxations,
-    label_relaxed,
-    trace_relaxations,
+    judge_relaxation,
+    trace_relaxation,
 )
 from ev2_plugin.demo.table import RelaxationSummary, error_table, relaxation_table, summarise_relaxations
 
@@ -158,27 +157,25 @@ class _Stages:
         with progress_bar(self.console, "validate, predict held-out frames", 2) as bar:
             self._host("validate")
             bar.advance()
-            return self._predict("predict", dataset.s2ef("test"))
+            self._host("predict", f"--dataset.test.src={dataset.s2ef('test').resolve()}")
+            return read_s2ef_predictions(self.folder / "results" / "predict" / "ocp_predictions.npz")
 
     def relax_test_systems(self, dataset: DatasetFolder) -> tuple[list[RelaxedSystem], list[RelaxationTrace]]:
         starts = list(read_lmdb(dataset.is2re("test")))
-        with progress_bar(self.console, "relax held-out systems", self.scale.relaxation_steps) as bar:
+        with progress_bar(self.console, "relax held-out systems", len(starts)) as bar:
             self._host(
                 "run-relaxations",
                 f"--dataset.relax.src={dataset.is2re('test').resolve()}",
                 on_message=relaxation_follower(bar),
             )
-        relaxed_npz = self.folder / "results" / "run-relaxations" / "relaxed_positions.npz"
-        relaxed = label_relaxed(starts, read_relaxed_positions(relaxed_npz))
-        path = self.folder / "data" / "relaxed" / "data.lmdb"
-        write_lmdb(path, relaxed)
-        sizes = compute_metadata(relaxed, self.settings.cutoff, self.settings.max_neighbors)
-        write_metadata(path.parent, sizes)
-        verdicts = judge_relaxations(starts, relaxed, self._predict("predict-relaxed", path))
+        verdicts, traces = [], []
         with progress_bar(self.console, "label relaxation steps with EMT", len(starts)) as bar:
-            traces = trace_relaxations(
-                starts, relaxed, verdicts, self.trajectories, on_system=lambda sid: bar.advance()
-            )
+            for start in starts:
+                with Trajectory(self.trajectories / f"{start.sid}.traj") as file:
+                    frames = list(file)
+                traces.append(trace_relaxation(start, frames))
+                verdicts.append(judge_relaxation(start, frames[-1], traces[-1]))
+                bar.advance()
         return verdicts, traces
 
     def draw(
@@ -196,23 +193,17 @@ class _Stages:
         save_relaxations(relaxation, traces, self.scale.relaxation_fmax)
         return paths
 
-    def _predict(self, name: str, lmdb: Path) -> dict[str, StructurePrediction]:
-        """Let the host predict the structures of an LMDB and read its file."""
-        self._host("predict", f"--dataset.test.src={lmdb.resolve()}", name=name)
-        return read_s2ef_predictions(self.folder / "results" / name / "s2ef_predictions.npz")
-
     def _host(
         self,
         mode: str,
         *arguments: str,
-        name: str | None = None,
         on_message: Callable[[str], None] = lambda message: None,
     ) -> list[str]:
         checkpoint = self.folder / "checkpoints" / "train" / "best_checkpoint.pt"
         return run_host(
             [
                 *("--mode", mode, "--config-yml", str(self.folder / "config.yml"), "--cpu"),
-                *("--run-dir", str(self.folder), "--timestamp-id", name or mode, "--seed", str(self.seed)),
+                *("--run-dir", str(self.folder), "--timestamp-id", mode, "--seed", str(self.seed)),
                 *(() if mode == "train" else ("--checkpoint", str(checkpoint))),
                 "--hide_eval_progressbar=True",
                 *arguments,

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ev2_plugin.data.training_log import parse_metrics
 
-_RELAXATION_STEP = re.compile(r"^(\d+)( \d+\.\d{3})+$")
+_RELAXED = re.compile(r"^relaxed (\d+) of \d+ structures")
 
 
 @dataclass(frozen=True)
@@ -82,17 +82,17 @@ def training_follower(bar: Bar) -> Callable[[str], None]:
 
 
 def relaxation_follower(bar: Bar) -> Callable[[str], None]:
-    """Move a bar by the steps of a batch of relaxations.
+    """Move a bar by the structures that are relaxed.
 
     Args:
-        bar: Counts steps.
+        bar: Counts structures.
 
     Returns:
         A function of the host's messages.
     """
 
     def follow(message: str) -> None:
-        match = _RELAXATION_STEP.match(message)
+        match = _RELAXED.match(message)
         if match:
             bar.reach(int(match[1]))
 

@@ -12,20 +12,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ev2_plugin.relax.folder import Progress as Reached
 
-EVERY = 30.0
-"""Seconds between two lines of a log."""
+SOONEST, LATEST = 2.0, 30.0
+"""Seconds between two lines of a log: half of the time passed, but neither less nor more than this."""
 
 
 class ProgressLog:
     """Lines with structures per second and the time left.
 
     Args:
-        say: Takes each line.
-        every: Seconds between two lines; the last structure always has one.
+        say: Takes each line; the last structure always has one.
     """
 
-    def __init__(self, say: Callable[[str], None], every: float = EVERY) -> None:
-        self._say, self._every = say, every
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
         self._last: float | None = None
 
     def __call__(self, reached: Reached) -> None:
@@ -35,7 +34,8 @@ class ProgressLog:
             self._last = 0.0
             if before:
                 self._say(f"{before} of {reached.total} structures were relaxed before")
-        if reached.seconds - self._last < self._every and reached.done < reached.total:
+        gap = min(max(reached.seconds / 2, SOONEST), LATEST)
+        if reached.seconds - self._last < gap and reached.done < reached.total:
             return
         self._last = reached.seconds
         self._say(f"relaxed {reached.done} of {reached.total} structures, {pace(reached)}")
