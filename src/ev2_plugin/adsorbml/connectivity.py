@@ -91,7 +91,7 @@ class Lattice:
 
     @cached_property
     def _reduced(self) -> np.ndarray:
-        """The shortest vectors that span the same lattice, [3, 3]."""
+        """The shortest vectors that span the same lattice, with which fewest images are near, [3, 3]."""
         return np.array(minkowski_reduce(Cell(self.cell).complete(), self.pbc)[0])
 
     def folded(self, differences: np.ndarray) -> np.ndarray:
