@@ -9,6 +9,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _MODULE_OF = {
+    "Calculator": "ev2_plugin.integration.calculator",
     "EquiformerV2": "ev2_plugin.integration.backbone",
     "EquiformerV2Backbone": "ev2_plugin.integration.backbone",
     "EnergyHead": "ev2_plugin.integration.heads",
@@ -20,6 +21,7 @@ _MODULE_OF = {
 }
 
 __all__ = [
+    "Calculator",
     "EnergyHead",
     "EquiformerV2",
     "EquiformerV2Backbone",
