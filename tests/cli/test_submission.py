@@ -60,7 +60,7 @@ def test_from_a_checkpoint_to_a_file_that_passes(predicted: dict[str, tuple[Path
     out = tmp_path / "s2ef.npz"
     result = ev2("submission", "build", "--task", "s2ef", "--dataset", "oc22", *options(predicted, 1), "--out", out)
     assert result.exit_code == 0, result.output
-    assert result.stdout.count("passes") == 2
+    assert result.stdout.count("no fault") == 2
     assert f"wrote {out}" in result.stderr
     with np.load(out) as file:
         assert file["id_ids"].tolist() == ["97_3", "99_2", "101_1", "103_0"]

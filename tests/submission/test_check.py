@@ -105,8 +105,8 @@ def with_fixed_atoms(arrays: Arrays) -> None:
 FAULTS = {
     "missing ids": (lambda a: without(a, 2), ["missing ids: 1 of the data set's 4: 111_12"]),
     "unknown ids": (
-        set_value("id_ids", 1, "9_9"),
-        ["missing ids: 1 of the data set's 4: 103_0", "unknown ids: 1 are not in the data set: 9_9"],
+        set_value("id_ids", 2, "9_9"),
+        ["missing ids: 1 of the data set's 4: 111_12", "unknown ids: 1 are not in the data set: 9_9"],
     ),
     "duplicate": (repeat, ["duplicate ids: 1 come more than once: 103_0"]),
     "order": (

@@ -27,5 +27,6 @@ def _count(number: int | None, unknown: str) -> str:
 
 
 def _cell(split: SplitVerdict) -> Text:
-    lines = [Text(str(fault), style="red") for fault in split.faults] or [Text("passes", style="green")]
+    good = "passes" if split.expected is not None else "no fault, completeness unknown"
+    lines = [Text(str(fault), style="red") for fault in split.faults] or [Text(good, style="green")]
     return Text("\n").join([*lines, *(Text(remark, style="dim") for remark in split.remarks)])
