@@ -34,7 +34,7 @@ def build_calculator(name: str, keywords: Mapping[str, Any]) -> BaseCalculator:
         made = getattr(importlib.import_module(module), attribute)(**keywords)
     except (ImportError, AttributeError, TypeError) as error:
         raise ValueError(f"calculator {name!r} with keywords {dict(keywords)}: {error}") from error
-    if not hasattr(made, "get_potential_energy"):
+    if not isinstance(made, BaseCalculator):
         raise ValueError(f"calculator {name!r} makes a {type(made).__name__}, which is no calculator of ASE")
     return made
 

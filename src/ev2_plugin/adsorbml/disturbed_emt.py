@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ class DisturbedEMT(EMT):
     def calculate(
         self,
         atoms: Atoms | None = None,
-        properties: tuple[str, ...] = ("energy",),
+        properties: Sequence[str] = ("energy",),
         system_changes: list[str] = all_changes,
     ) -> None:
         """Energies in eV, forces in eV/Å; an adsorbate without cell feels no wave."""
