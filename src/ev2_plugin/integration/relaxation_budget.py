@@ -56,7 +56,7 @@ def fitting_budget(source: Source, potential: ModelPotential, config: Mapping[st
     return Budget(max_edges=fitting)
 
 
-def edges_that_fit(tracer: Tracer, memory: int, atoms: float, edges: float) -> int:
+def edges_that_fit(tracer: Tracer, memory: int, atoms: int | float, edges: int | float) -> int:
     """Edges of as many mean structures as fit into a memory in bytes; those of one if not even that does."""
     return round(max(tracer.largest_multiple(memory, atoms, edges), 1) * edges)
 

@@ -49,7 +49,7 @@ def write_results(
     }
     write_json(folder / METRICS_FILE, {**counts, **metrics})
     lines = [
-        f"{task} {name} {one['value']:.6g} ({one['count']})"
+        f"{task} {name} {one['value']:.6g} (of {one['count']})"
         for task, ones in metrics.items()
         for name, one in ones.items()
     ]

@@ -86,7 +86,7 @@ def read_run(config: Mapping[str, Any]) -> RelaxationRun:
             raise ValueError(f"task.{name} must be at least 1, or be left out, got {value!r}")
     return RelaxationRun(
         optimizer=_optimizer(given),
-        fmax=task.get("relaxation_fmax", 0.02),
+        fmax=float(task.get("relaxation_fmax", 0.02)),
         max_steps=task.get("relaxation_steps", 300),
         trajectories=_trajectories(task),
         batch_size=optim.get("eval_batch_size", optim.get("batch_size", 1)),
@@ -101,11 +101,16 @@ def read_run(config: Mapping[str, Any]) -> RelaxationRun:
 def _optimizer(given: Mapping[str, Any]) -> Optimizer:
     name = given.get("name", "lbfgs")
     if name == "lbfgs":
-        return LBFGS(**{key: given[key] for key in LBFGS_KEYS if key in given})
+        return LBFGS(**_numbers(LBFGS(), {key: given[key] for key in LBFGS_KEYS if key in given}))
     if name == "fire":
         # in a section of its own: a `maxstep` of L-BFGS, of one atom, would be that of a whole structure
-        return FIRE(**(given.get("fire") or {}))
+        return FIRE(**_numbers(FIRE(), given.get("fire") or {}))
     raise ValueError(f"task.relax_opt.name must be lbfgs or fire, got {name!r}")
+
+
+def _numbers(defaults: LBFGS | FIRE, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in the types of their defaults: YAML takes `alpha: 70` for an integer."""
+    return {key: type(getattr(defaults, key))(value) for key, value in given.items()}
 
 
 def _trajectories(task: Mapping[str, Any]) -> Kept:
