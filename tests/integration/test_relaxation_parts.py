@@ -13,13 +13,14 @@ from ase.geometry import find_mic
 
 from ev2_plugin.integration.estimate import Tracer, Use
 from ev2_plugin.integration.registration import register
-from ev2_plugin.integration.relaxation_budget import budget_of, edges_that_fit, mean_size
+from ev2_plugin.integration.relaxation_budget import budget_of, edges_that_fit, fitting_budget, mean_size
 from ev2_plugin.integration.relaxation_metrics import RelaxedPair, relaxation_metrics
 from ev2_plugin.integration.relaxation_outputs import not_converged_lines, write_positions, write_results
 from ev2_plugin.integration.relaxation_parts import COMPLETE, Parts
 from ev2_plugin.integration.relaxation_progress import ProgressLog, duration
 from ev2_plugin.integration.relaxation_settings import RelaxationRun, read_run
 from ev2_plugin.integration.relaxation_source import read_source
+from ev2_plugin.potential.structures import Structures
 from ev2_plugin.relax.fire import FIRE
 from ev2_plugin.relax.folder import TRAJECTORIES, Progress
 from ev2_plugin.relax.group import Relaxed
@@ -231,6 +232,26 @@ def test_batches_that_fit_into_a_memory() -> None:
         more = multiple + 1
         assert tracer.profile(atoms * more, edges * more).peak(atoms * more, edges * more) > 0.9 * memory
     assert edges_that_fit(tracer, 1, atoms, edges) == edges  # one is always tried
+
+
+class OnGPU(Counts):
+    """The same on a device that is not here."""
+
+    device = torch.device("cuda", 0)
+    autocast_dtype = None
+
+
+def test_batches_fill_a_share_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    register()
+    config = {"model": {**FLAT_MODEL, "name": "ev2"}, "optim": {}}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**27, 2**30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 2**27)
+    monkeypatch.setattr(Structures, "to", lambda structures, device: structures)
+    source = read_source(samples(), None)
+    found = fitting_budget(source, OnGPU(), config)
+    tracer = Tracer(config, Use(False, "none"), "cuda")
+    assert found == Budget(max_edges=edges_that_fit(tracer, round(0.8 * 2**28), *mean_size(source, OnGPU())))
+    assert found.max_edges > 10_000
 
 
 def test_shares_cover_everything_once() -> None:
