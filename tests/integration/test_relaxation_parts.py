@@ -12,6 +12,7 @@ import torch
 from ase.geometry import find_mic
 
 from ev2_plugin.integration.estimate import Tracer, Use
+from ev2_plugin.integration.potential import ModelPotential
 from ev2_plugin.integration.registration import register
 from ev2_plugin.integration.relaxation_budget import budget_of, edges_that_fit, fitting_budget, mean_size
 from ev2_plugin.integration.relaxation_metrics import RelaxedPair, relaxation_metrics
@@ -234,11 +235,14 @@ def test_batches_that_fit_into_a_memory() -> None:
     assert edges_that_fit(tracer, 1, atoms, edges) == edges  # one is always tried
 
 
-class OnGPU(Counts):
-    """The same on a device that is not here."""
+class OnGPU(ModelPotential):
+    """A model on a device that is not here."""
 
     device = torch.device("cuda", 0)
-    autocast_dtype = None
+    num_edges = Counts.num_edges
+
+    def __init__(self) -> None:
+        self.autocast_dtype = None
 
 
 def test_batches_fill_a_share_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
