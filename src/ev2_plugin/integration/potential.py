@@ -79,7 +79,8 @@ class _OfModel:
             structures: Positions in float64 give edges from float64; the model then takes them in its own precision.
             names: Properties.
         """
-        self.model.eval()
+        if self.model.training:
+            self.model.eval()
         with torch.no_grad():
             batch = self._batch(structures.to(self.device))
             with torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
