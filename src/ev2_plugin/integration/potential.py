@@ -187,14 +187,14 @@ def potential_of_trainer(trainer: Any) -> ModelPotential | HostModelPotential:
 
 
 def host_batch(structures: Structures) -> Batch:
-    """Structures as the host's collater hands them to a model: single precision, elements as floats.
+    """Structures as the host's collater hands them to a model: in single precision.
 
     Args:
         structures: Not empty.
     """
     fields: Mapping[str, Tensor] = {
         "pos": structures.positions.float(),
-        "atomic_numbers": structures.atomic_numbers.float(),
+        "atomic_numbers": structures.atomic_numbers,
         "cell": structures.cells.float(),
         "pbc": structures.pbc,
         "natoms": structures.natoms,
