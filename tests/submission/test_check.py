@@ -1,12 +1,14 @@
 """Every fault of a file is found and named; good files pass."""
 
-from collections.abc import Callable, Mapping
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ev2_plugin.data.lmdb import read_lmdb, write_lmdb
+from ev2_plugin.submission import expected as expected_module
 from ev2_plugin.submission.check import check_submission
 from ev2_plugin.submission.expected import read_expected
 from ev2_plugin.submission.verdict import Verdict, list_ids
@@ -287,8 +289,13 @@ def test_all_ids_go_into_a_file(s2ef: Mapping[str, Split], tmp_path: Path) -> No
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_test_sets_of_several_files_keep_the_hosts_order(
-    workers: int, s2ef: Mapping[str, Split], tmp_path: Path
+    workers: int, s2ef: Mapping[str, Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def last_first(jobs: Sequence[Callable[[], object]], number: int) -> Iterator[object]:
+        assert number == workers
+        return (pickle.loads(pickle.dumps(job))() for job in (reversed(jobs) if workers > 1 else jobs))
+
+    monkeypatch.setattr(expected_module, "run_jobs", last_first)
     structures = list(read_lmdb(s2ef["id"].lmdb))
     for number, part in enumerate((structures[:1], structures[1:2], structures[2:])):
         write_lmdb(tmp_path / f"data.{number:04}.lmdb", part)
