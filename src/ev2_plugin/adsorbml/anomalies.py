@@ -56,7 +56,7 @@ def find_anomalies(placements: Placements, final: np.ndarray, slab: CleanSlab) -
     Raises:
         ValueError: If the number of structures or atoms differs, or a position is not finite.
 
-    Source: AdsorbML (arXiv:2211.16486), section 5.3; multipliers of its published evaluation.
+    Source: AdsorbML (arXiv:2211.16486); multipliers of its published evaluation.
     """
     if final.shape != placements.positions.shape:
         raise ValueError(

@@ -7,7 +7,7 @@ than 0.1 eV ("much better") are counted apart too. A configuration without a con
 relaxations of the ground truth over those of the first k single points, each summed over systems. Clean surfaces and
 the time of the machine-learned relaxations do not count.
 
-Source: AdsorbML (arXiv:2211.16486), section 5.4, and its published evaluation.
+Source: AdsorbML (arXiv:2211.16486) and its published evaluation.
 """
 
 from __future__ import annotations
