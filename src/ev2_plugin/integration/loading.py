@@ -118,8 +118,10 @@ def build_model(settings: Mapping[str, Any]) -> nn.Module:
         settings: The config's `model` section.
     """
     settings = {**with_stand_ins(settings), "otf_graph": True}
-    if settings["name"] == "hydra" and settings.get("backbone") and settings.get("heads"):
-        settings.pop("finetune_config", None)  # all weights are to come from the checkpoint itself
+    if backbone := settings.get("backbone"):
+        settings["backbone"] = {**backbone, **({"otf_graph": True} if "otf_graph" in backbone else {})}
+        if settings.get("heads"):
+            settings.pop("finetune_config", None)  # all weights are to come from the checkpoint itself
     register()
     for kind, name in named_classes({"model": settings}):
         if kind == "model":
