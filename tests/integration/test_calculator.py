@@ -1,6 +1,8 @@
 """ASE's calculator: the host's forces on the same checkpoint, one structure or many, no weights left out."""
 
 import copy
+import re
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -258,3 +260,14 @@ def test_says_what_its_energies_are(write: Write) -> None:
 
 def test_stands_at_the_root_of_the_package() -> None:
     assert ev2_plugin.Calculator is Calculator
+
+
+def test_the_example_of_the_page(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    page = (Path(__file__).parents[2] / "docs/calculator.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    shutil.copy(write("flat"), tmp_path / "checkpoint.pt")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "docs/calculator.md", "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("EquiformerV2 on ")
+    assert printed[-1].endswith("(14, 3)")
