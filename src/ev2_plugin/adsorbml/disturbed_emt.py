@@ -24,7 +24,7 @@ class DisturbedEMT(EMT):
         waves: `n`, how many along each vector of the cell.
     """
 
-    def __init__(self, amplitude: float = 0.1, waves: tuple[int, int, int] = (1, 1, 0), **keywords: Any) -> None:
+    def __init__(self, amplitude: float = 0.1, waves: Sequence[int] = (1, 1, 0), **keywords: Any) -> None:
         super().__init__(**keywords)
         self.amplitude, self.waves = amplitude, np.array(waves)
 

@@ -30,7 +30,6 @@ from ev2_plugin.adsorbml.shards import (
     stage_of,
 )
 from ev2_plugin.adsorbml.structure_files import Placement, PlacementSource, list_placements
-from ev2_plugin.integration.loading import load_potential
 from ev2_plugin.potential.ase_calculator import CalculatorPotential
 from ev2_plugin.potential.protocol import Potential
 from ev2_plugin.relax.fire import FIRE
@@ -211,6 +210,8 @@ def _potential(settings: Mapping[str, Any], device: str) -> tuple[Potential, str
         calculator = build_calculator(settings["calculator"], settings["keywords"])
         named = {"calculator": settings["calculator"], "keywords": json.dumps(settings["keywords"], sort_keys=True)}
         return CalculatorPotential(calculator), settings["energies"] or "total", named
+    from ev2_plugin.integration.loading import load_potential  # most of the time that a process takes to start
+
     path = Path(settings["checkpoint"])
     potential = load_potential(path, device)
     kind = settings["energies"] or potential.energy_kind.name
