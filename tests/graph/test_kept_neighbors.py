@@ -7,7 +7,7 @@ from ase import Atoms
 from ase.build import bulk, fcc111
 from torch import Tensor
 
-from ev2_plugin.graph import EdgeGraph, NeighborRule, kept_neighbors, radius_graph
+from ev2_plugin.graph import EdgeGraph, NeighborRule, kept_edges, radius_graph
 from ev2_plugin.graph.kept_neighbors import Geometry, KeptNeighbors
 from helpers.structures import assorted, crystal, molecule, single_atom, slab, tensors, two_far_atoms, wire
 
@@ -233,7 +233,7 @@ def test_another_precision_starts_anew() -> None:
 
 
 def test_small_groups_of_atoms(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_neighbors, "MEMBERS", 50)
+    monkeypatch.setattr(kept_edges, "MEMBERS", 50)
     rule, neighbors = NeighborRule(5.0, 7), KeptNeighbors(NeighborRule(5.0, 7))
     batch = batch_of(assorted(), "abcdef")
     for _ in range(2):
