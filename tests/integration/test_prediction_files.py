@@ -176,6 +176,7 @@ def one_thread_per_process() -> Iterator[None]:
     os.environ.update(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread_per_process")
 @pytest.mark.parametrize("balanced", [False, True], ids=["as-they-come", "balanced"])
 def test_two_ranks_write_every_structure_of_an_odd_dataset_once(
@@ -199,6 +200,7 @@ def test_two_ranks_write_every_structure_of_an_odd_dataset_once(
         np.testing.assert_array_equal(one[key], two[key], err_msg=key)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread_per_process")
 def test_two_ranks_refuse_a_repeated_id_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
