@@ -224,6 +224,14 @@ def test_single_precision_far_from_the_origin() -> None:
     assert neighbors.searched == 3
 
 
+def test_no_atoms_at_all() -> None:
+    rule, neighbors = NeighborRule(5.0, 7), KeptNeighbors(NeighborRule(5.0, 7))
+    for structures, ids in (([Atoms()], "a"), ([Atoms(), Atoms()], "ab"), ([slab(), Atoms()], "sa"), ([Atoms()], "a")):
+        batch = batch_of(structures, ids)
+        assert_same(neighbors.graph(batch), searched(batch, rule))
+        assert neighbors.count(batch)[-1] == 0
+
+
 def test_another_precision_starts_anew() -> None:
     rule, neighbors = NeighborRule(5.0, 7), KeptNeighbors(NeighborRule(5.0, 7))
     for dtype in (torch.float64, torch.float32, torch.float64):

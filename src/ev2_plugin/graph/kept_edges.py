@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from ev2_plugin.graph.candidates import MEMBERS
 from ev2_plugin.graph.edge_graph import EdgeGraph
@@ -86,7 +87,8 @@ def _complete_up_to(
     """Every copy nearer than this (Å) is among the candidates; infinite where they are known to suffice."""
     moved = torch.linalg.vector_norm(batch.positions - kept.atoms.positions, dim=-1)
     furthest = moved.new_zeros(len(batch.natoms)).scatter_reduce(0, system, moved, "amax")
-    rounding = ROUNDING * torch.finfo(moved.dtype).eps * (rule.cutoff + batch.positions.abs().amax())
+    largest = F.pad(batch.positions.abs().flatten(), (0, 1)).amax()  # padded, because there may be no atoms
+    rounding = ROUNDING * torch.finfo(moved.dtype).eps * (rule.cutoff + largest)
     bound = kept.atoms.complete - moved - furthest[system] - rounding
     same = (kept.structures.cells == batch.cells).all(dim=-1).all(dim=-1)
     same &= (kept.structures.pbc == batch.pbc).all(dim=-1)
