@@ -12,6 +12,7 @@ from typing import Any
 
 from ev2_plugin.integration.config import INERT
 from ev2_plugin.integration.known_keys import ANY, OUR_OPTIM, Tree, known_keys
+from ev2_plugin.integration.relaxation_settings import OUR_TASK_KEYS
 
 _INSTEAD = {
     **dict.fromkeys(("lr", "learning_rate"), "did you mean 'lr_initial'?"),
@@ -27,7 +28,9 @@ _INSTEAD = {
     "element_references": "the trainer takes those of dataset.train",
     **dict.fromkeys(OUR_OPTIM, "only trainer: ev2_plugin.Trainer reads it"),
     "final_coefficient": "only trainer: ev2_plugin.Trainer reads it",
-    **dict.fromkeys(("noisy_nodes", "elements"), "only trainer: ev2_plugin.Trainer reads it"),
+    **dict.fromkeys(
+        ("noisy_nodes", "elements", "prediction_order", *OUR_TASK_KEYS), "only trainer: ev2_plugin.Trainer reads it"
+    ),
 }
 
 
