@@ -235,17 +235,17 @@ def test_slabs_relax_to_the_minimum(tmp_path: Path) -> None:
 
 def test_the_stand_in_for_a_model_has_exact_forces() -> None:
     atoms = adsorbed(fixed_slab(), Atoms("CO", [[0, 0, 0], [0.4, 0.2, 1.15]]))
-    atoms.calc = DisturbedEMT(amplitude=0.3, waves=(2, 1, 1))
+    atoms.calc = DisturbedEMT(amplitude=0.3, waves=((2, 1, 1), (0, 3, 1)))
     forces, plain = atoms.get_forces(apply_constraint=False), atoms.copy()
     plain.calc = EMT()
-    phases = 2 * np.pi * atoms.get_scaled_positions()[-2:] @ [2, 1, 1]
+    phases = 2 * np.pi * atoms.get_scaled_positions()[-2:] @ np.array([[2, 1, 1], [0, 3, 1]]).T
     assert atoms.get_potential_energy() - plain.get_potential_energy() == pytest.approx(0.3 * np.cos(phases).sum())
     for atom, axis in ((-1, 0), (-2, 2), (-1, 1), (10, 0)):
         energies = []
         for step in (1e-4, -1e-4):
             probe = atoms.copy()
             probe.positions[atom, axis] += step
-            probe.calc = DisturbedEMT(amplitude=0.3, waves=(2, 1, 1))
+            probe.calc = DisturbedEMT(amplitude=0.3, waves=((2, 1, 1), (0, 3, 1)))
             energies.append(probe.get_potential_energy())
         assert forces[atom, axis] == pytest.approx((energies[1] - energies[0]) / 2e-4, abs=1e-5)
     alone = Atoms("O", tags=[2], calculator=DisturbedEMT())
