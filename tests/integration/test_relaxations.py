@@ -214,6 +214,24 @@ def test_weights_go_back_after_an_error_too(tmp_path: Path) -> None:
     assert all(torch.equal(value, before[key]) for key, value in weights(trainer).items())
 
 
+SCHNET = {"name": "schnet", "hidden_channels": 16, "num_filters": 16, "num_interactions": 1, "num_gaussians": 10}
+
+
+def test_a_model_of_the_host(dataset: dict[str, Any], tmp_path: Path) -> None:
+    """Its forces are gradients, and its batches must be of one periodicity."""
+    content = config(Path(dataset["src"]), relaxation_steps=3)
+    content["model"] = {**SCHNET, "cutoff": 4.0, "use_pbc": True, "regress_forces": True, "otf_graph": True}
+    trainer = make_trainer(content, tmp_path)
+    trainer.run_relaxations()
+    found = arrays(results(trainer) / "relaxed_positions.npz")
+    optimizer = {"maxstep": 0.04, "memory": 50, "damping": 1.0, "alpha": 70.0}
+    for index, positions in enumerate(np.split(found["pos"], found["chunk_idx"])):
+        batch = data_list_collater([trainer.relax_dataset[index]], otf_graph=True)
+        with torch.no_grad():
+            alone = ml_relax(batch, trainer, 3, FMAX, optimizer)
+        np.testing.assert_allclose(positions, alone.pos.numpy(), atol=2e-5)
+
+
 def test_some_batches(path: Path, tmp_path: Path) -> None:
     trainer = make_trainer(config(path, num_relaxation_batches=2, relaxation_steps=1, write_pos=False), tmp_path)
     trainer.run_relaxations()
