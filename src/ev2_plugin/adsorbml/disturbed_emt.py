@@ -16,9 +16,9 @@ from ev2_plugin.adsorbml.surface_system import ADSORBATE_TAG
 class DisturbedEMT(EMT):
     """EMT plus waves over the surface that every atom of the adsorbate feels.
 
-    The added energy of an atom at fractional coordinates `s` of the cell is `amplitude * cos(2 pi (n . s))`, summed over
-    waves `n`; forces are its exact gradient. Two waves with as many crests as the cell has atoms along its vectors raise
-    or lower all on-top sites of a surface alike.
+    The added energy of an atom at fractional coordinates `s` of the cell is `amplitude * cos(2 pi (n . s))`, summed
+    over waves `n`; forces are its exact gradient. Two waves with as many crests as the cell has atoms along its vectors
+    raise or lower all on-top sites of a surface alike.
 
     Args:
         amplitude: eV.
