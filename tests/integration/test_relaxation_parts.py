@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ase.build import fcc111
+from ase.calculators.emt import EMT
 from ase.geometry import find_mic
 
 from ev2_plugin.integration.estimate import Tracer, Use
@@ -21,12 +23,14 @@ from ev2_plugin.integration.relaxation_parts import COMPLETE, Parts
 from ev2_plugin.integration.relaxation_progress import ProgressLog, duration
 from ev2_plugin.integration.relaxation_settings import RelaxationRun, read_run
 from ev2_plugin.integration.relaxation_source import read_source
+from ev2_plugin.potential.ase_calculator import CalculatorPotential
 from ev2_plugin.potential.structures import Structures
 from ev2_plugin.relax.fire import FIRE
 from ev2_plugin.relax.folder import TRAJECTORIES, Progress
 from ev2_plugin.relax.group import Relaxed
 from ev2_plugin.relax.lbfgs import LBFGS
-from ev2_plugin.relax.settings import Budget
+from ev2_plugin.relax.settings import Budget, Settings
+from ev2_plugin.relax.source import AtomsSource
 from helpers.relaxation_sets import SIDS, samples
 from helpers.tiny_s2ef import FLAT_MODEL
 
@@ -267,6 +271,21 @@ def test_shares_cover_everything_once() -> None:
             assert share[place].ids == (name,)
             assert share[place].natoms.tolist() == [len(samples()[SIDS.index(int(name))].pos)]
     assert len({share.digest for share in shares}) == 1
+
+
+def test_another_number_of_processes_is_another_run(tmp_path: Path) -> None:
+    source, potential = AtomsSource([fcc111("Cu", (1, 1, 2), vacuum=5.0)], ["slab"]), CalculatorPotential(EMT())
+
+    def relax(processes: int) -> Parts:
+        parts = Parts(tmp_path, processes)
+        parts.relax(0, source, potential, Settings(max_steps=1), "ends", {"weights": "w"}, lambda reached: None)
+        return parts
+
+    (one,) = relax(1).read(["slab"])
+    assert one.steps <= 1
+    assert (tmp_path / "part-0" / COMPLETE).exists()
+    with pytest.raises(ValueError, match="process: '0 of 1' there, '0 of 2' now"):
+        relax(2)
 
 
 def test_the_first_process_waits_for_the_others(tmp_path: Path) -> None:
