@@ -28,7 +28,7 @@ def relax(
         "relaxed.extxyz"
     ),
     optimizer: Annotated[str, typer.Option(help="lbfgs or fire.")] = "lbfgs",
-    fmax: Annotated[float, typer.Option(help="Converged when no free atom feels a larger force [eV/Å].")] = 0.02,
+    fmax: Annotated[float, typer.Option(help="Converged when no free atom feels a larger force (eV/Å).")] = 0.02,
     steps: Annotated[int, typer.Option(min=0, help="Most steps of a structure.")] = 300,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     trajectories: Annotated[Path | None, typer.Option(help="Folder for all frames, <id>.traj.")] = None,
