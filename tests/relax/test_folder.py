@@ -11,10 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.io import Trajectory
 
 from ev2_plugin.potential.structures import Structures
@@ -192,7 +194,7 @@ def test_ids_must_be_unique_before_anything_runs(tmp_path: Path) -> None:
         relax_in_folder(twice, potential, SETTINGS, tmp_path / "new")
     assert not potential.batches
     assert not (tmp_path / "new").exists()
-    for name in ("a/b", "", ".hidden"):
+    for name in ("a/b", "", ".hidden", "a" * 251, "é" * 126, "a\ud800"):
         with pytest.raises(ValueError, match="cannot be names of files"):
             relax_in_folder(AtomsSource(scattered(1), [name]), potential, SETTINGS, tmp_path / "new")
 
@@ -241,3 +243,80 @@ def test_results_before_an_error_are_kept(tmp_path: Path) -> None:
         relax_in_folder(source(), Wells(fail), SETTINGS, tmp_path)
     assert list(read_relaxed(tmp_path))
     assert relax_in_folder(source(), Wells(), SETTINGS, tmp_path).here < COUNT
+
+
+def test_the_longest_id_is_the_name_of_a_trajectory(tmp_path: Path) -> None:
+    relax_in_folder(AtomsSource(scattered(1), ["é" * 125]), Wells(), SETTINGS, tmp_path, trajectories="full")
+    assert (tmp_path / "trajectories" / f"{'é' * 125}.traj").exists()
+
+
+def test_a_structure_without_atoms_is_named_and_leaves_no_result(tmp_path: Path) -> None:
+    with pytest.raises(RelaxationError, match="structure b has no atoms"):
+        relax_in_folder(AtomsSource([*scattered(1), Atoms()], ["a", "b"]), Wells(), SETTINGS, tmp_path)
+    assert not list(read_relaxed(tmp_path))
+
+
+@pytest.mark.parametrize(("before", "after"), [(Budget(), Budget(max_edges=8)), (Budget(max_edges=8), Budget())])
+@pytest.mark.usefixtures("every_step")
+def test_a_run_goes_on_with_batches_of_another_size_when_asked_to(
+    before: Budget, after: Budget, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        relax_in_folder(source(), Wells(dies_after(4)), replace(SETTINGS, budget=before), tmp_path)
+    potential = Wells()
+    relax_in_folder(source(), potential, replace(SETTINGS, budget=after), tmp_path)
+    edges = {name: 2 * len(atoms) for name, atoms in zip(source().ids, scattered(COUNT), strict=True)}
+    largest = max(sum(edges[name] for name in batch) for batch in potential.batches)
+    assert largest <= 8 if after.max_edges else largest > 8
+    relax_in_folder(source(), Wells(), SETTINGS, tmp_path / "undisturbed")
+    for one, other in zip(read_relaxed(tmp_path), read_relaxed(tmp_path / "undisturbed"), strict=True):
+        assert (one.id, one.steps, one.energy) == (other.id, other.steps, other.energy)
+        assert np.array_equal(one.positions, other.positions)
+
+
+@pytest.mark.usefixtures("every_step")
+def test_a_run_that_goes_on_remembers_what_the_memory_holds(tmp_path: Path) -> None:
+    def too_large(structures: Structures) -> None:
+        if len(structures.positions) > 5:
+            raise MemoryError
+
+    settings = replace(SETTINGS, budget=Budget())
+
+    def dies(structures: Structures) -> None:
+        too_large(structures)
+        die(structures)
+
+    die = dies_after(3)
+    with pytest.raises(KeyboardInterrupt):
+        relax_in_folder(source(), Wells(dies), settings, tmp_path)
+    potential = Wells(too_large)
+    relax_in_folder(source(), potential, settings, tmp_path)
+    assert len(potential.batches[0]) < COUNT
+    assert [one.index for one in read_relaxed(tmp_path)] == list(range(COUNT))
+
+
+def test_a_line_that_a_kill_cut_short_is_reported(tmp_path: Path) -> None:
+    relax_in_folder(source(2), Wells(), SETTINGS, tmp_path)
+    lines = tmp_path / "relaxed.jsonl"
+    os.truncate(lines, lines.stat().st_size - 9)
+    with pytest.raises(ValueError, match=r"line 2 of .*relaxed.jsonl is incomplete"):
+        list(read_relaxed(tmp_path))
+
+
+@pytest.mark.parametrize("left", [0, 300])
+def test_a_damaged_snapshot_is_reported(left: int, tmp_path: Path) -> None:
+    relax_in_folder(source(2), Wells(), SETTINGS, tmp_path)
+    os.truncate(tmp_path / "snapshot.pt", left)
+    with pytest.raises(ValueError, match="snapshot.pt cannot be read"):
+        relax_in_folder(source(2), Wells(), SETTINGS, tmp_path)
+
+
+def test_structures_are_read_once_where_no_trajectory_needs_them(tmp_path: Path) -> None:
+    class Counting(AtomsSource):
+        def __getitem__(self, index: int) -> Structures:
+            read.append(index)
+            return super().__getitem__(index)
+
+    read: list[int] = []
+    relax_in_folder(Counting(scattered(4), list("abcd")), Wells(), SETTINGS, tmp_path)
+    assert read == [0, 1, 2, 3]

@@ -123,7 +123,8 @@ def _relax(
     try:
         while not relaxation.done:
             for one in relaxation.advance():
-                frames.finish(one.index, one.id, to_atoms(source[one.index])[0])
+                if trajectories != "none":
+                    frames.finish(one.index, one.id, to_atoms(source[one.index])[0])
                 results.add(one)
                 done += 1
             now = time.perf_counter()

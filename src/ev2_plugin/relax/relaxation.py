@@ -99,6 +99,8 @@ class Relaxation:
 
     def _entering(self) -> Group:
         structures = self.source[self.next].to(self.potential.device)
+        if not len(structures.positions):
+            raise RelaxationError(f"structure {structures.ids[0]} has no atoms")
         (edges,) = self.potential.num_edges(structures)
         member = Member(self.next, edges)
         self.next += 1

@@ -66,6 +66,10 @@ def read_results(folder: Path) -> Iterator[Relaxed]:
     """
     with (folder / LINES).open(encoding="utf-8") as lines, (folder / POSITIONS).open("rb") as positions:
         for number, line in enumerate(lines, 1):
+            if not line.endswith("\n"):
+                raise ValueError(
+                    f"line {number} of {folder / LINES} is incomplete: the run was ended there; start it again"
+                )
             row = json.loads(line)
             size = 24 * row.pop("natoms")
             values = positions.read(size)

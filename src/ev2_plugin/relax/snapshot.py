@@ -7,7 +7,9 @@ later evaluation is of the same batch, with the same result to the last bit.
 from __future__ import annotations
 
 import os
+import pickle
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from ev2_plugin.potential.structures import join
 from ev2_plugin.relax.group import Group, Member
 from ev2_plugin.relax.optimizer import Memory
 from ev2_plugin.relax.relaxation import Relaxation
+from ev2_plugin.relax.settings import Budget
 
 State = dict[str, Any]
 
@@ -25,6 +28,7 @@ def take_snapshot(relaxation: Relaxation) -> State:
     """All that changes in a relaxation, in plain containers and tensors on the CPU."""
     return {
         "next": relaxation.next,
+        "asked": _limits(relaxation.settings.budget),
         "max_edges": relaxation.budget.max_edges,
         "active": None if relaxation.active is None else _packed(relaxation.active),
         "aside": [_packed(group) for group in relaxation.aside],
@@ -32,11 +36,20 @@ def take_snapshot(relaxation: Relaxation) -> State:
 
 
 def restore(relaxation: Relaxation, state: State) -> None:
-    """Bring a new relaxation of the same source and settings to where a snapshot was taken."""
+    """Bring a new relaxation of the same source and settings to where a snapshot was taken.
+
+    With the same budget it goes on with the same batch, and with the limit that a lack of memory has taught it; with
+    another one all structures on their way wait for places in batches of that size.
+    """
     relaxation.next = state["next"]
-    relaxation.budget = type(relaxation.budget)(state["max_edges"], relaxation.settings.budget.max_structures)
-    relaxation.active = None if state["active"] is None else _unpacked(relaxation, state["active"])
-    relaxation.aside = deque(_unpacked(relaxation, group) for group in state["aside"])
+    active = None if state["active"] is None else _unpacked(relaxation, state["active"])
+    aside = [_unpacked(relaxation, group) for group in state["aside"]]
+    if state["asked"] == _limits(relaxation.settings.budget):
+        relaxation.budget = replace(relaxation.budget, max_edges=state["max_edges"])
+        relaxation.active, relaxation.aside = active, deque(aside)
+    else:
+        groups = [*([active] if active is not None else []), *aside]
+        relaxation.aside = deque(group.select([place]) for group in groups for place in range(len(group.members)))
 
 
 def write_atomically(path: Path, state: State) -> None:
@@ -50,8 +63,20 @@ def write_atomically(path: Path, state: State) -> None:
 
 
 def read_state(path: Path) -> State:
-    """Read a state; nothing of the file is executed."""
-    return torch.load(path, map_location="cpu", weights_only=True)
+    """Read a state; nothing of the file is executed.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    try:
+        state: State = torch.load(path, map_location="cpu", weights_only=True)
+    except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} cannot be read, so its run cannot go on; remove its folder to begin anew") from error
+    return state
+
+
+def _limits(budget: Budget) -> tuple[int | None, int | None]:
+    return budget.max_edges, budget.max_structures
 
 
 def _packed(group: Group) -> State:

@@ -10,6 +10,9 @@ from ase import Atoms
 
 from ev2_plugin.potential.structures import Structures, from_atoms
 
+LONGEST_ID = 250
+"""Bytes: names of files hold 255, and an id becomes `<id>.traj`."""
+
 
 @runtime_checkable
 class Source(Protocol):
@@ -63,9 +66,20 @@ def check_ids(ids: Sequence[str]) -> None:
             f"{len(twice)} ids belong to more than one structure ({_some(twice)}): each result is filed under its id, "
             "so each structure needs one of its own"
         )
-    unfit = [name for name in ids if not name or "/" in name or "\0" in name or name.startswith(".")]
+    unfit = [name for name in ids if not _fits_a_file(name)]
     if unfit:
-        raise ValueError(f"{len(unfit)} ids cannot be names of files ({_some(unfit)})")
+        raise ValueError(
+            f"{len(unfit)} ids cannot be names of files ({_some(unfit)}): they should have 1 to {LONGEST_ID} bytes of "
+            "UTF-8 without '/', and no '.' in front"
+        )
+
+
+def _fits_a_file(name: str) -> bool:
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return 1 <= length <= LONGEST_ID and "/" not in name and "\0" not in name and not name.startswith(".")
 
 
 def _some(names: Sequence[str]) -> str:
