@@ -177,6 +177,21 @@ def test_total_energies_become_adsorption_energies_where_kinds_differ(campaign: 
         EnergyKinds("referenced", "total", "total")
 
 
+def test_the_ground_truth_may_have_systems_that_the_campaign_has_not(campaign: Campaign) -> None:
+    """Published targets of all systems, a campaign on some of them: only its own need references."""
+    write_table(campaign.ranking, [RankedConfiguration(SYSTEMS[0], 1, "random-000", -15.0)], RankedConfiguration)
+    point = SinglePoint(SYSTEMS[0], "random-000", -15.0, 30, 1, True)
+    write_table(campaign.single_point_table, [point], SinglePoint)
+    targets = [Target(system, "random-000", -3.0, 900, 60) for system in (SYSTEMS[0], "0_0_0")]
+    write_table(campaign.targets, targets, Target)
+    kinds = EnergyKinds(relaxed="total", single_points="total", targets="adsorption")
+    found = score_campaign(campaign, kinds)
+    assert (found.systems, found.without_valid, found.top_k[0].successes) == (2, 1, 1)
+    write_table(campaign.targets, targets[1:], Target)
+    with pytest.raises(ValueError, match="no ranked system is in the ground truth; ranked is '6_1134_23'"):
+        score_campaign(campaign, kinds)
+
+
 def test_reference_energies_must_be_numbers(campaign: Campaign) -> None:
     path = campaign.systems / f"{SYSTEMS[0]}.extxyz"
     assert read_reference_energy(path) == -12.0
@@ -188,4 +203,5 @@ def test_reference_energies_must_be_numbers(campaign: Campaign) -> None:
 def test_the_figure_may_show_published_models_and_campaigns_without_steps(tmp_path: Path) -> None:
     scores = score([], [], [Target("s", "c", 0.0, 1, 1)])
     save_success_figure(tmp_path / "success.png", scores, published=MODELS)
+    save_success_figure(tmp_path / "success.png", scores)
     assert (tmp_path / "success.png").read_bytes().startswith(b"\x89PNG")

@@ -13,7 +13,7 @@ from ev2_plugin.adsorbml.published import PublishedModel
 from ev2_plugin.adsorbml.ranking import rank, top_k
 from ev2_plugin.adsorbml.records import RankedConfiguration, RelaxedConfiguration, SinglePoint, Target
 from ev2_plugin.adsorbml.score_table import write_scores
-from ev2_plugin.adsorbml.success_rate import LARGEST_K, Scores, score
+from ev2_plugin.adsorbml.success_rate import LARGEST_K, Scores, require_common_system, score
 from ev2_plugin.adsorbml.surface_system import read_reference_energy
 from ev2_plugin.adsorbml.tables import read_table, write_table
 
@@ -100,8 +100,12 @@ def score_campaign(
     ranking = read_table(campaign.ranking, RankedConfiguration)
     single_points = read_table(campaign.single_point_table, SinglePoint)
     targets = read_table(campaign.targets, Target)
+    known = {one.system for one in targets}
+    require_common_system(ranking, known)
     if len(set(vars(kinds).values())) > 1:
-        references = _references(campaign, {one.system for one in targets})
+        tables = ((kinds.relaxed, ranking), (kinds.single_points, single_points), (kinds.targets, targets))
+        total = {one.system for kind, records in tables if kind == "total" for one in records}
+        references = _references(campaign, total & known)
         if kinds.relaxed == "total":
             ranking = adsorption_energies(ranking, references)
         if kinds.single_points == "total":

@@ -12,7 +12,7 @@ Source: AdsorbML (arXiv:2211.16486) and its published evaluation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from operator import attrgetter
@@ -129,11 +129,7 @@ def score(
     for one in sorted(ranking, key=attrgetter("rank")):
         if one.system in ranked:
             ranked[one.system].append(one)
-    if ranking and not any(ranked.values()):
-        raise ValueError(
-            f"no ranked system is in the ground truth; ranked is {ranking[0].system!r}, "
-            f"the ground truth has {next(iter(best_targets))!r}"
-        )
+    require_common_system(ranking, best_targets)
     computed = {
         (one.system, one.config): _Computed(float(one.energy), one.scf_steps, one.ionic_steps)
         for one in single_points
@@ -151,6 +147,19 @@ def score(
         ),
         potential_only=_potential_only(ranked, computed, best_targets),
     )
+
+
+def require_common_system(ranking: Sequence[RankedConfiguration], systems: Collection[str]) -> None:
+    """See that systems of a ranking are in the ground truth.
+
+    Raises:
+        ValueError: If something is ranked, but no system of the ground truth.
+    """
+    if ranking and systems and not any(one.system in systems for one in ranking):
+        raise ValueError(
+            f"no ranked system is in the ground truth; ranked is {ranking[0].system!r}, "
+            f"the ground truth has {min(systems)!r}"
+        )
 
 
 class _Computed(NamedTuple):
