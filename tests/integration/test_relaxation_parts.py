@@ -214,10 +214,10 @@ class Counts:
         raise NotImplementedError
 
 
-def test_batches_on_a_cpu_and_as_the_config_says() -> None:
+def test_batches_on_a_cpu_and_as_the_config_says(tmp_path: Path) -> None:
     source = read_source(samples(), None)
-    assert budget_of(run(), source, Counts(), {}) == Budget(max_structures=3)
-    assert budget_of(run(relax_max_edges=70), source, Counts(), {}) == Budget(max_edges=70)
+    assert budget_of(run(), source, Counts(), {}, tmp_path) == Budget(max_structures=3)
+    assert budget_of(run(relax_max_edges=70), source, Counts(), {}, tmp_path) == Budget(max_edges=70)
     atoms, edges = mean_size(source, Counts())
     assert atoms == np.mean([len(data.pos) for data in samples()])
     assert edges == pytest.approx(10 * atoms)
@@ -249,17 +249,19 @@ class OnGPU(ModelPotential):
         self.autocast_dtype = None
 
 
-def test_batches_fill_a_share_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_fill_a_share_of_the_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     register()
     config = {"model": {**FLAT_MODEL, "name": "ev2"}, "optim": {}}
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**27, 2**30))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 2**27)
     monkeypatch.setattr(Structures, "to", lambda structures, device: structures)
     source = read_source(samples(), None)
-    found = fitting_budget(source, OnGPU(), config)
+    found = fitting_budget(source, OnGPU(), config, tmp_path / "work")
     tracer = Tracer(config, Use(False, "none"), "cuda")
     assert found == Budget(max_edges=edges_that_fit(tracer, round(0.8 * 2**28), *mean_size(source, OnGPU())))
     assert found.max_edges > 10_000
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**20, 2**30))
+    assert fitting_budget(source, OnGPU(), config, tmp_path / "work") == found  # started again
 
 
 def test_shares_cover_everything_once() -> None:

@@ -126,7 +126,7 @@ def relax_files(
     relax_in_folder(
         source,
         forces.potential,
-        replace(settings, budget=_budget(source, forces, batch_edges)),
+        replace(settings, budget=_budget(source, forces, batch_edges, work)),
         work,
         trajectories="ends" if trajectories is None else "full",
         described={"contents": digest_of(starts), "trajectory_folder": str(trajectories), **forces.identity},
@@ -147,10 +147,10 @@ def relax_files(
     return RelaxedFiles(starts, relaxed, forces.energy_kind)
 
 
-def _budget(source: AtomsSource, forces: Forces, batch_edges: int | None) -> Budget:
+def _budget(source: AtomsSource, forces: Forces, batch_edges: int | None, work: Path) -> Budget:
     if batch_edges is not None:
         return Budget(max_edges=batch_edges)
     potential = forces.potential
     if isinstance(potential, ModelPotential) and potential.device.type == "cuda":
-        return fitting_budget(source, potential, forces.config)
+        return fitting_budget(source, potential, forces.config, work)
     return ON_CPU

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ev2_plugin.integration.potential import ModelPotential
+from ev2_plugin.integration.relaxation_outputs import write_json
 from ev2_plugin.integration.relaxation_settings import RelaxationRun
 from ev2_plugin.potential.protocol import Potential
 from ev2_plugin.relax.settings import Budget
@@ -23,8 +26,12 @@ SAMPLED = 16
 SHARE = 0.8
 """Of the memory that is there: structures that enter may be larger than the mean."""
 
+BUDGET = "budget.json"
 
-def budget_of(run: RelaxationRun, source: Source, potential: Potential, config: Mapping[str, Any]) -> Budget:
+
+def budget_of(
+    run: RelaxationRun, source: Source, potential: Potential, config: Mapping[str, Any], folder: Path
+) -> Budget:
     """The size of batches: what the config says; on a GPU what fits into its memory, elsewhere `eval_batch_size`.
 
     Args:
@@ -32,18 +39,25 @@ def budget_of(run: RelaxationRun, source: Source, potential: Potential, config: 
         source: What is to be relaxed.
         potential: Of the model.
         config: The trainer's config, which describes the model.
+        folder: Of the work.
     """
     if run.max_edges is not None:
         return Budget(max_edges=run.max_edges)
     if potential.device.type != "cuda" or not isinstance(potential, ModelPotential) or not len(source):
         return Budget(max_structures=run.batch_size)
-    return fitting_budget(source, potential, config)
+    return fitting_budget(source, potential, config, folder)
 
 
-def fitting_budget(source: Source, potential: ModelPotential, config: Mapping[str, Any]) -> Budget:
-    """As many mean structures as fit into the memory that the model's GPU has left, by the estimate of a prediction."""
+def fitting_budget(source: Source, potential: ModelPotential, config: Mapping[str, Any], folder: Path) -> Budget:
+    """As many mean structures as fit into the memory that the model's GPU has left, by the estimate of a prediction.
+
+    What was found at the first start in a folder holds for later ones, so that they go on with the same batches.
+    """
     from ev2_plugin.integration.estimate import Tracer, Use, configured_level  # which imports the trainer, as this is
 
+    known = folder / BUDGET
+    if known.exists():
+        return Budget(**json.loads(known.read_text(encoding="utf-8")))
     free, _ = torch.cuda.mem_get_info(potential.device)
     memory = free + torch.cuda.memory_reserved(potential.device)
     atoms, edges = mean_size(source, potential)
@@ -53,6 +67,8 @@ def fitting_budget(source: Source, potential: ModelPotential, config: Mapping[st
         f"batches of up to {fitting} edges, {fitting / edges:.0f} mean structures: by estimate {SHARE:.0%} of "
         f"{memory / 1e9:.0f} GB"
     )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(known, {"max_edges": fitting})
     return Budget(max_edges=fitting)
 
 

@@ -73,7 +73,7 @@ class Relaxations(OCPTrainer):
             "precision": str(potential.autocast_dtype),
             "dataset": source.digest,
         }
-        budget = budget_of(run, source, potential, self.config)
+        budget = budget_of(run, source, potential, self.config, parts[rank])
         settings = Settings(run.optimizer, run.fmax, run.max_steps, budget)
         with relaxation_progress() if distutils.is_master() else _silent() as follow:
             parts.relax(rank, source, potential, settings, run.trajectories, described, follow)
