@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 
 from ev2_plugin.adsorbml.disturbed_emt import DisturbedEMT
 from ev2_plugin.cli.main import app
+from ev2_plugin.integration import adsorbml_demo
 
 pytestmark = pytest.mark.usefixtures("restored_process_state")
 
@@ -211,6 +212,18 @@ def test_adsorption_energies_are_compared_where_one_side_has_them(campaign: Path
     said = succeed("score", copy, "-k", 4, "--targets-are", "adsorption")
     assert "targets: adsorption energies" in said
     assert json.loads((copy / "scores.json").read_text()) == json.loads((campaign / "scores.json").read_text())
+
+
+def test_the_demo_goes_through_all_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adsorbml_demo, "SLABS", ("Pt:111:2x2x2",))
+    monkeypatch.setattr(adsorbml_demo, "ADSORBATES", ("*O",))
+    monkeypatch.setattr(adsorbml_demo, "SITES", 1)
+    said = succeed("demo", tmp_path / "demo")
+    assert "1 systems; model alone:" in said
+    assert {"scores.json", "scores.md", "success.png"} <= {path.name for path in (tmp_path / "demo").iterdir()}
+    scores = (tmp_path / "demo" / "scores.json").read_bytes()
+    succeed("demo", tmp_path / "demo")
+    assert (tmp_path / "demo" / "scores.json").read_bytes() == scores
 
 
 @pytest.mark.parametrize(
