@@ -251,7 +251,7 @@ def test_the_longest_id_is_the_name_of_a_trajectory(tmp_path: Path) -> None:
 
 
 def test_a_structure_without_atoms_is_named_and_leaves_no_result(tmp_path: Path) -> None:
-    with pytest.raises(RelaxationError, match="structure b has no atoms"):
+    with pytest.raises(RelaxationError, match="structure b: it has no atoms"):
         relax_in_folder(AtomsSource([*scattered(1), Atoms()], ["a", "b"]), Wells(), SETTINGS, tmp_path)
     assert not list(read_relaxed(tmp_path))
 

@@ -102,6 +102,9 @@ def test_the_sources_structures_are_left_as_they_are() -> None:
         torch.cuda.OutOfMemoryError("CUDA out of memory"),
         MemoryError(),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
 )
 def test_too_little_memory_makes_batches_smaller_and_costs_no_step(
@@ -150,6 +153,17 @@ def test_a_real_error_ends_the_run_and_names_its_structure() -> None:
         run(scattered(5), Wells(fail), Settings())
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert len(calls) <= 4 + 5  # the batch, then each member until the culprit
+
+
+def test_an_error_before_a_structure_enters_names_it() -> None:
+    class Uncountable(Wells):
+        def num_edges(self, structures: Structures) -> list[int]:
+            if structures.ids == ("s4",):
+                raise ValueError("atoms 0 and 1 coincide")
+            return super().num_edges(structures)
+
+    with pytest.raises(RelaxationError, match="structure s4: atoms 0 and 1 coincide"):
+        run(scattered(6), Uncountable(), Settings(budget=Budget(max_structures=2), max_steps=5))
 
 
 def test_an_error_of_a_batch_as_a_whole_names_all() -> None:

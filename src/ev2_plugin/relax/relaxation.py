@@ -98,10 +98,14 @@ class Relaxation:
             self.active = group if self.active is None else self.active.joined(group)
 
     def _entering(self) -> Group:
-        structures = self.source[self.next].to(self.potential.device)
-        if not len(structures.positions):
-            raise RelaxationError(f"structure {structures.ids[0]} has no atoms")
-        (edges,) = self.potential.num_edges(structures)
+        name = self.source.ids[self.next]
+        try:
+            structures = self.source[self.next].to(self.potential.device)
+            if not len(structures.positions):
+                raise ValueError("it has no atoms")
+            (edges,) = self.potential.num_edges(structures)
+        except Exception as error:
+            raise RelaxationError(f"structure {name}: {error}") from error
         member = Member(self.next, edges)
         self.next += 1
         return Group((member,), structures, self.settings.optimizer.start(structures.natoms))
