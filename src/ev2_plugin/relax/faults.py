@@ -7,7 +7,15 @@ import torch
 from ev2_plugin.potential.protocol import Potential, Prediction
 from ev2_plugin.potential.structures import Structures
 
-_CPU_OUT_OF_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    # what lies beside PyTorch's own allocations: kernels that are loaded when they are first called, cuBLAS's workspace
+    "CUDA error: out of memory",
+    "Triton Error [CUDA]: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+"""In the messages of errors that have no class of their own."""
 
 
 class RelaxationError(ValueError):
@@ -17,7 +25,7 @@ class RelaxationError(ValueError):
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a smaller batch might do; every other error is a real one."""
     return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and any(text in str(error) for text in _CPU_OUT_OF_MEMORY)
+        isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
     )
 
 
