@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from ev2_plugin.cli.terminal import one_sentence_errors, stage_bars
 
 if TYPE_CHECKING:
     from ev2_plugin.adsorbml.success_rate import Scores
@@ -59,7 +59,7 @@ def place(
     keywords: Keywords = None,
 ) -> None:
     """Put every adsorbate on every slab."""
-    with _one_sentence_errors(), _progress() as follow:
+    with one_sentence_errors(RuntimeError), stage_bars() as follow:
         from ev2_plugin.adsorbml.calculators import parse_keywords
         from ev2_plugin.adsorbml.campaign import Campaign
         from ev2_plugin.adsorbml.slabs import load_slab
@@ -72,7 +72,7 @@ def place(
             [load_adsorbate(one) for one in adsorbate],
             PlacementSettings(tuple(mode or ("heuristic", "random")), sites, per_site, gap, min_width, seed),
             None if relax_with is None else (relax_with, parse_keywords(keywords)),
-            follow("place"),
+            partial(follow, "place"),
         )
     typer.echo(f"{structures} structures of {systems} systems placed; what was there before stays")
 
@@ -83,11 +83,11 @@ def import_(
     source: Annotated[Path, typer.Argument(help="Folder with a sub-folder per system: surface.* and configurations.")],
 ) -> None:
     """Take initial structures that exist already, such as OC20-Dense's."""
-    with _one_sentence_errors(), _progress() as follow:
+    with one_sentence_errors(RuntimeError), stage_bars() as follow:
         from ev2_plugin.adsorbml.campaign import Campaign
         from ev2_plugin.adsorbml.importing import import_folder
 
-        systems, structures = import_folder(Campaign(campaign), source, follow("import"))
+        systems, structures = import_folder(Campaign(campaign), source, partial(follow, "import"))
     typer.echo(f"{structures} structures of {systems} systems imported; what was there before stays")
 
 
@@ -102,7 +102,7 @@ def references(
     ] = None,
 ) -> None:
     """Note the energies of clean slabs and adsorbates, which total energies are compared with."""
-    with _one_sentence_errors():
+    with one_sentence_errors(RuntimeError):
         from ev2_plugin.adsorbml import systems
         from ev2_plugin.adsorbml.calculators import parse_keywords
         from ev2_plugin.adsorbml.campaign import Campaign
@@ -144,7 +144,7 @@ def relax(
     at_once: Annotated[int, typer.Option(help="Jobs that run at the same time, at most.")] = 256,
 ) -> None:
     """Relax all initial structures with a model (or a calculator)."""
-    with _one_sentence_errors():
+    with one_sentence_errors(RuntimeError):
         from ev2_plugin.adsorbml.campaign import Campaign
         from ev2_plugin.integration.adsorbml_relaxation import Allocation, Machine
 
@@ -170,11 +170,11 @@ def filter_(
     workers: Workers = 1,
 ) -> None:
     """Look for anomalies and rank what is left: relaxed.csv, ranking.csv; selects 5 per system."""
-    with _one_sentence_errors(), _progress() as follow:
+    with one_sentence_errors(RuntimeError), stage_bars() as follow:
         from ev2_plugin.adsorbml.campaign import Campaign
         from ev2_plugin.adsorbml.scoring import filter_relaxed
 
-        found, best = filter_relaxed(Campaign(campaign), intercalation, workers, follow("filter"))
+        found, best = filter_relaxed(Campaign(campaign), intercalation, workers, partial(follow, "filter"))
     flags = ("dissociated", "desorbed", "surface_changed", "intercalated")
     counts = ", ".join(f"{sum(getattr(one, flag) for one in found)} {flag.replace('_', ' ')}" for flag in flags)
     open_ends = sum(not one.converged for one in found)
@@ -185,7 +185,7 @@ def filter_(
 @adsorbml.command()
 def select(campaign: Folder, k: Annotated[int, typer.Option("-k", "--k", help="Per system.")] = 5) -> None:
     """Select the k lowest valid configurations of each system: top_k.csv."""
-    with _one_sentence_errors():
+    with one_sentence_errors(RuntimeError):
         from ev2_plugin.adsorbml.campaign import Campaign
         from ev2_plugin.adsorbml.post_processing import rank_relaxed
 
@@ -206,7 +206,7 @@ def single_points(
     keywords: Keywords = None,
 ) -> None:
     """Hand the selected structures to VASP, or compute them here."""
-    with _one_sentence_errors(), _progress() as follow:
+    with one_sentence_errors(RuntimeError), stage_bars() as follow:
         from ev2_plugin.adsorbml.calculators import parse_keywords
         from ev2_plugin.adsorbml.campaign import Campaign
         from ev2_plugin.adsorbml.single_points import compute
@@ -218,7 +218,7 @@ def single_points(
             written, total = write_inputs(Campaign(campaign), "relaxation" if relaxations else "single-point")
             said = f"inputs of {written} structures written, {total - written} were there"
         else:
-            done = compute(Campaign(campaign), calculator, parse_keywords(keywords), follow("compute"))
+            done = compute(Campaign(campaign), calculator, parse_keywords(keywords), partial(follow, "compute"))
             said = f"{done} single points computed"
     typer.echo(f"{said}: {campaign / 'single_points'}; 'ev2 adsorbml collect {campaign}' reads the results")
 
@@ -226,7 +226,7 @@ def single_points(
 @adsorbml.command()
 def collect(campaign: Folder) -> None:
     """Read the single points' results: single_points.csv."""
-    with _one_sentence_errors():
+    with one_sentence_errors(RuntimeError):
         from ev2_plugin.adsorbml.campaign import Campaign
         from ev2_plugin.adsorbml.single_points import collect as collect_results
 
@@ -255,7 +255,7 @@ def targets(
     workers: Workers = 1,
 ) -> None:
     """Get the ground truth: relax all initial structures with a calculator, or read OC20-Dense's: targets.csv."""
-    with _one_sentence_errors():
+    with one_sentence_errors(RuntimeError):
         from ev2_plugin.adsorbml.campaign import Campaign
         from ev2_plugin.adsorbml.ground_truth import collect_targets
         from ev2_plugin.adsorbml.scoring import import_oc20_dense
@@ -287,7 +287,7 @@ def score(
     ] = None,
 ) -> None:
     """Success rate and speed-up for k = 1 to 5: scores.json, scores.md, success.png."""
-    with _one_sentence_errors():
+    with one_sentence_errors(RuntimeError):
         from ev2_plugin.adsorbml.campaign import Campaign
         from ev2_plugin.adsorbml.scoring import score as score_tables
 
@@ -299,7 +299,7 @@ def score(
 @adsorbml.command()
 def status(campaign: Folder) -> None:
     """Show how far each stage is."""
-    with _one_sentence_errors():
+    with one_sentence_errors(RuntimeError):
         from ev2_plugin.adsorbml.campaign import Campaign
         from ev2_plugin.adsorbml.status import campaign_status
 
@@ -318,10 +318,10 @@ def demo(
     seed: Annotated[int, typer.Option(help="Of the placements.")] = 0,
 ) -> None:
     """Go through all stages on small metal slabs, with ASE's EMT in place of DFT."""
-    with _one_sentence_errors(), _progress() as follow:
+    with one_sentence_errors(RuntimeError), stage_bars() as follow:
         from ev2_plugin.integration.adsorbml_demo import run_demo
 
-        scores = run_demo(out, checkpoint, seed, lambda stage, done, total: follow(stage)(done, total))
+        scores = run_demo(out, checkpoint, seed, follow)
     _show(scores, out)
 
 
@@ -334,12 +334,11 @@ def _relax(campaign: Any, given: dict[str, Any], machine: Any, shard: int | None
         jobs = submit_shards(campaign, machine, allocation)
         typer.echo(f"submitted {len(jobs)} jobs: {', '.join(job.job_id for job in jobs) or 'all shards are complete'}")
         return
-    with _progress() as follow:
+    with stage_bars() as follow:
         if shard is None and settings["shards"] > 1:
-            run_shards_here(campaign, machine, follow("relax"))
+            run_shards_here(campaign, machine, partial(follow, "relax"))
         else:
-            bar = follow("relax")
-            run_shard(campaign, shard or 0, machine, lambda progress: bar(progress.done, progress.total))
+            run_shard(campaign, shard or 0, machine, lambda progress: follow("relax", progress.done, progress.total))
 
 
 def _named(calculator: str | None, keywords: str | None) -> dict[str, Any]:
@@ -361,31 +360,3 @@ def _show(scores: Scores, campaign: Path) -> None:
     alone = scores.potential_only
     line = f"{scores.systems} systems; model alone: {alone.success_rate:.1%}; figure: {campaign / 'success.png'}"
     console.print(line, soft_wrap=True, highlight=False, markup=False)
-
-
-@contextmanager
-def _one_sentence_errors() -> Iterator[None]:
-    """Print what is wrong with input, without a traceback, and end with status 1."""
-    try:
-        yield
-    except (ValueError, OSError, RuntimeError, ModuleNotFoundError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
-    """Show a bar per stage."""
-    columns = (TextColumn("{task.description:13}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bars: dict[str, TaskID] = {}
-
-        def follow(stage: str) -> Callable[[int, int], None]:
-            def update(done: int, total: int) -> None:
-                if stage not in bars:
-                    bars[stage] = progress.add_task(stage)
-                progress.update(bars[stage], completed=done, total=total)
-
-            return update
-
-        yield follow

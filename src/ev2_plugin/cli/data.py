@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from ev2_plugin.cli.terminal import one_sentence_errors
+
 if TYPE_CHECKING:
     from ev2_plugin.data.dataset_report import Expectation
     from ev2_plugin.data.recipe import Recipe
@@ -49,7 +51,7 @@ def prepare(
     from ev2_plugin.data.recipe import DEFAULTS
     from ev2_plugin.data.splitting import parse_fractions
 
-    with _one_sentence_errors():
+    with one_sentence_errors(RuntimeError):
         _choose("--references", references, ("fit", "none", None))
         _choose("--tags", tags, ("file", "constraints"))
         if (task, layout) not in DEFAULTS:
@@ -95,7 +97,7 @@ def inspect(
     from ev2_plugin.data.inspection import inspect_dataset
     from ev2_plugin.data.tables import inspection_table
 
-    with _one_sentence_errors():
+    with one_sentence_errors(RuntimeError):
         expected = _expectation(recipe, normalizer)
         with _progress() as follow:
             found = inspect_dataset(path, expected, follow)
@@ -140,16 +142,6 @@ def _load_recipe(name: str) -> Recipe:
 def _choose(option: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"{option} {value}: choose one of {', '.join(filter(None, allowed))}")
-
-
-@contextmanager
-def _one_sentence_errors() -> Iterator[None]:
-    """Print what is wrong with input, without a traceback, and end with status 1."""
-    try:
-        yield
-    except (ValueError, OSError, RuntimeError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
 
 
 @contextmanager

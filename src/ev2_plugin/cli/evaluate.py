@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from ev2_plugin.cli.terminal import one_sentence_errors, stage_bars
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +44,7 @@ def predictions(
     from ev2_plugin.evaluation.output import write_predictions
     from ev2_plugin.evaluation.predictions import score_predictions
 
-    with _one_sentence_errors(), _progress() as follow:
+    with one_sentence_errors(), stage_bars() as follow:
         predicted = read_s2ef_predictions(file) if has_forces(file) else read_energies(file)
         structures, names = _labelled(against, follow), _names(adsorbates)
         scored = score_predictions(structures, predicted, str(against), adsorbates=names)
@@ -80,7 +80,7 @@ def relaxations(
     from ev2_plugin.evaluation.output import write_relaxations
     from ev2_plugin.evaluation.relaxations import score_relaxations
 
-    with _one_sentence_errors(), _progress() as follow:
+    with one_sentence_errors(), stage_bars() as follow:
         oracle = _oracle(forces, calculator, calculator_args)
         positions, relaxed_energies = _read_relaxations(sources, energies)
         ended: list[Any] = []
@@ -204,28 +204,3 @@ def _show(evaluation: Evaluation, content: dict[str, Any], out: Path | None, as_
             console.print(breakdown_table(evaluation, grouping))
     if out is not None:
         console.print(f"written to {out}", soft_wrap=True, highlight=False, markup=False)
-
-
-@contextmanager
-def _one_sentence_errors() -> Iterator[None]:
-    """Print what is wrong with input, without a traceback, and end with status 1."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar per stage on the standard error."""
-    columns = (TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bars: dict[str, TaskID] = {}
-
-        def follow(stage: str, done: int, total: int) -> None:
-            if stage not in bars:
-                bars[stage] = progress.add_task(stage)
-            progress.update(bars[stage], completed=done, total=total)
-
-        yield follow

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from ev2_plugin.cli.terminal import one_sentence_errors
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,7 +41,7 @@ def relax(
 
     Exit status: 0 all converged, 3 some did not within the steps, 1 error.
     """
-    with _one_sentence_errors():
+    with one_sentence_errors():
         if (checkpoint is None) == (calculator is None):
             raise ValueError("give --checkpoint FILE, or --calculator emt instead")
         from ev2_plugin.integration.relax_files import relax_files
@@ -133,13 +133,3 @@ def _table(found: RelaxedFiles) -> Table:
             "yes" if one.converged else "no",
         )
     return table
-
-
-@contextmanager
-def _one_sentence_errors() -> Iterator[None]:
-    """Print what is wrong, without a traceback, and end with status 1."""
-    try:
-        yield
-    except (ImportError, OSError, ValueError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ev2_plugin.cli.terminal import one_sentence_errors, stage_bars
 
 if TYPE_CHECKING:
     from ev2_plugin.submission.verdict import Verdict
@@ -48,7 +47,7 @@ def build(
     from ev2_plugin.submission.build import RefusedError, build_submission
 
     sources = _by_split(id=id_, ood_ads=ood_ads, ood_cat=ood_cat, ood_both=ood_both, ood=ood)
-    with _one_sentence_errors(), Console(stderr=True).status("reading") as status:
+    with one_sentence_errors(), Console(stderr=True).status("reading") as status:
         try:
             verdict = build_submission(
                 out,
@@ -94,8 +93,8 @@ def check(
     from ev2_plugin.submission.verdict import list_ids
 
     test_sets = _by_split(id=id_, ood_ads=ood_ads, ood_cat=ood_cat, ood_both=ood_both, ood=ood)
-    with _one_sentence_errors():
-        with _progress() as follow:
+    with one_sentence_errors():
+        with stage_bars() as follow:
             verdict = check_submission(
                 file, dataset, task, test_sets, allow_float16=allow_float16, workers=workers, follow=follow
             )
@@ -121,26 +120,3 @@ def _show(verdict: Verdict, as_json: bool) -> None:
         typer.echo(json.dumps(verdict.as_dict(), indent=1))
     else:
         Console().print(verdict_table(verdict))
-
-
-@contextmanager
-def _one_sentence_errors() -> Iterator[None]:
-    """Print what is wrong with input, without a traceback, and end with status 1."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar per test set that is read."""
-    columns = (TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-
-        def follow(split: str, done: int, total: int) -> None:
-            task = next((task.id for task in progress.tasks if task.description == split), None)
-            progress.update(progress.add_task(split) if task is None else task, completed=done, total=total)
-
-        yield follow

@@ -1,0 +1,43 @@
+"""What commands share in speaking to a terminal; like `typer` itself, light to import."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+Follow = Callable[[str, int, int], None]
+"""Called with a stage, what is done of it and all of it."""
+
+
+@contextmanager
+def one_sentence_errors(*others: type[Exception]) -> Iterator[None]:
+    """Print what is wrong with input, without a traceback, and end with status 1.
+
+    Args:
+        others: Errors that are of the input besides `ValueError`, `OSError` and `ImportError`.
+    """
+    of_input: tuple[type[Exception], ...] = (ImportError, OSError, ValueError, *others)
+    try:
+        yield
+    except of_input as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+@contextmanager
+def stage_bars() -> Iterator[Follow]:
+    """Show a bar per stage on the standard error, with numbers and time left."""
+    columns = (TextColumn("{task.description:13}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bars: dict[str, TaskID] = {}
+
+        def follow(stage: str, done: int, total: int) -> None:
+            if stage not in bars:
+                bars[stage] = progress.add_task(stage)
+            progress.update(bars[stage], completed=done, total=total)
+
+        yield follow
