@@ -240,6 +240,11 @@ def test_what_is_not_complete_is_refused(name: str, change: str, message: str, w
 def test_refusals(write: Write, tmp_path: Path, flat: Calculator, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FileNotFoundError, match="no such checkpoint"):
         Calculator(tmp_path / "nowhere.pt")
+    whole = write("flat").read_bytes()
+    for number, content in enumerate((b"", b"2\nCO molecule\n", whole[:100], whole[: len(whole) // 2])):
+        (tmp_path / f"{number}.pt").write_bytes(content)
+        with pytest.raises(ValueError, match=f"{number}.pt cannot be read: it is no checkpoint, or cut off"):
+            Calculator(tmp_path / f"{number}.pt")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ValueError, match="there is no device 'cuda:1' here"):
         Calculator(write("flat"), device="cuda:1")

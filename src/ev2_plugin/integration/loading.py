@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import errno
 import logging
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,11 +91,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it holds no weights or no config.
+        ValueError: If it is of another kind or cut off, or holds no weights or no config.
     """
     if not path.is_file():
         raise FileNotFoundError(errno.ENOENT, "no such checkpoint", str(path))
-    content = torch.load(path, map_location="cpu", weights_only=False)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=False)
+    except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} cannot be read: it is no checkpoint, or cut off ({error})") from error
     missing = [key for key in ("state_dict", "config") if not isinstance(content, Mapping) or key not in content]
     if missing:
         raise ValueError(f"{path} is no checkpoint of a trainer: it has no {' and no '.join(missing)}")
