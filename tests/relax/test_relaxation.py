@@ -155,6 +155,14 @@ def test_a_real_error_ends_the_run_and_names_its_structure() -> None:
     assert len(calls) <= 4 + 5  # the batch, then each member until the culprit
 
 
+def test_a_device_that_is_lost_is_not_blamed_on_the_first_structure() -> None:
+    def fail(batch: Structures) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(RelaxationError, match="one of the structures s0, s1, s2: CUDA error: an illegal"):
+        run(scattered(3), Wells(fail), Settings())
+
+
 def test_an_error_before_a_structure_enters_names_it() -> None:
     class Uncountable(Wells):
         def num_edges(self, structures: Structures) -> list[int]:

@@ -47,6 +47,8 @@ def evaluate(potential: Potential, structures: Structures) -> Prediction | None:
 
 def _blame(error: Exception, potential: Potential, structures: Structures) -> RelaxationError:
     """Find the structure that fails by itself."""
+    if "CUDA error" in str(error) and len(structures) > 1:  # after which every evaluation fails
+        return RelaxationError(f"one of the structures {', '.join(structures.ids)}: {error}")
     for index, name in enumerate(structures.ids):
         if len(structures) == 1:
             return RelaxationError(f"structure {name}: {error}")

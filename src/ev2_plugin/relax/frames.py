@@ -51,6 +51,8 @@ class Frames:
         for index, records in self.unwritten.items():
             with self._file(index).open("ab") as file:
                 file.write(np.concatenate(records).tobytes())
+                file.flush()
+                os.fsync(file.fileno())
             self.counts[index] = self.counts.get(index, 0) + len(records)
         self.unwritten.clear()
         return dict(self.counts)
