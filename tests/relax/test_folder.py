@@ -208,6 +208,9 @@ def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
         relax_in_folder(source(), Wells(), SETTINGS, tmp_path, described={"checkpoint": "bb"})
     with pytest.raises(ValueError, match="structures: 9 there, 8 now"):
         relax_in_folder(source(8), Wells(), SETTINGS, tmp_path, described={"checkpoint": "aa"})
+    renamed = AtomsSource(scattered(COUNT), [f"other{number}" for number in range(COUNT)])
+    with pytest.raises(ValueError, match=r"differs \(other ids\): remove it to begin anew"):
+        relax_in_folder(renamed, Wells(), SETTINGS, tmp_path, described={"checkpoint": "aa"})
     larger = Settings(fmax=0.01, max_steps=40, budget=Budget(max_structures=5))
     assert relax_in_folder(source(), Wells(), larger, tmp_path, described={"checkpoint": "aa"}).here == 0
 

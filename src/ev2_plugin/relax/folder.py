@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from ev2_plugin.relax.snapshot import read_state, restore, take_snapshot, write_
 from ev2_plugin.relax.source import Source, check_ids
 
 SNAPSHOT, RUN, LOCK, TRAJECTORIES = "snapshot.pt", "run.json", ".lock", "trajectories"
+
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 SHARE_OF_TIME = 0.02
 """Of a run's time that snapshots may take; the work between two of them is what a kill costs."""
@@ -197,8 +200,18 @@ def _check_same_run(folder: Path, description: dict[str, object]) -> None:
     before = json.loads(path.read_text(encoding="utf-8"))
     other = [key for key in {**before, **description} if before.get(key) != description.get(key)]
     if other:
-        changes = "; ".join(f"{key}: {before.get(key)!r} there, {description.get(key)!r} now" for key in sorted(other))
-        raise ValueError(f"{folder} holds a run of its own, which differs ({changes}): choose another folder")
+        changes = "; ".join(_change(key, before.get(key), description.get(key)) for key in sorted(other))
+        raise ValueError(
+            f"{folder} holds a run of its own, which differs ({changes}): remove it to begin anew, or choose "
+            "another folder"
+        )
+
+
+def _change(key: str, before: object, now: object) -> str:
+    """What is different, without digests, which say nothing to people."""
+    if any(isinstance(one, str) and _DIGEST.fullmatch(one) for one in (before, now)):
+        return f"other {key}"
+    return f"{key}: {before!r} there, {now!r} now"
 
 
 @contextmanager
