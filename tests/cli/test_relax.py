@@ -189,6 +189,7 @@ def test_a_model_relaxes_as_run_relaxations_does(checkpoint: Path, tmp_path: Pat
         (["--calculator", "emt", "nowhere.xyz"], "nowhere.xyz: no such file"),
         (["--calculator", "emt", "{one}"], "ids belong to more than one structure"),
         (["--calculator", "emt", "{one}@x"], "'x' is no index of frames"),
+        (["--calculator", "emt", "{bond}@7"], "bond.traj@7: it has 1 frames, counted from 0"),
         (["--calculator", "emt", "{text}"], "ASE cannot read it"),
         (["--calculator", "emt", "{bond}"], "atoms can be fixed by FixAtoms only, not by FixBondLength"),
     ],
@@ -208,3 +209,14 @@ def test_what_cannot_be_is_refused_in_a_sentence(
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "relaxed.extxyz").exists()
+    assert not (tmp_path / "relaxed.extxyz.work").exists()  # nothing ran
+
+
+def test_lost_trajectories_are_named(files: list[str], tmp_path: Path) -> None:
+    call = (files[1], "--calculator", "emt", "--steps", 2, "--out", tmp_path / "out.traj")
+    assert ev2(*call, "--trajectories", tmp_path / "all").exit_code == 3
+    for lost in (tmp_path / "all").iterdir():
+        lost.unlink()
+    result = ev2(*call, "--trajectories", tmp_path / "all")
+    assert result.exit_code == 1, result.output
+    assert "lacks the trajectories of 1 structures that were relaxed before" in result.stderr

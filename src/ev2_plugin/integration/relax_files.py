@@ -137,6 +137,12 @@ def relax_files(
         for path in sorted((work / TRAJECTORIES).glob("*.traj")):
             shutil.move(path, trajectories / path.name)
     relaxed = list(read_relaxed(work))
+    lost = [one.id for one in relaxed if not (there / f"{one.id}.traj").exists()]
+    if lost:
+        raise ValueError(
+            f"{there} lacks the trajectories of {len(lost)} structures that were relaxed before "
+            f"({', '.join(lost[:5])}), which hold their forces: remove {work} to begin anew"
+        )
     write_structures(
         out,
         (

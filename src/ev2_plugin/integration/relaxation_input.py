@@ -12,6 +12,7 @@ import numpy as np
 from ase import Atoms
 from ase.io.formats import parse_filename, string2index
 
+from ev2_plugin.potential.structures import from_atoms
 from ev2_plugin.relax.source import check_ids
 
 
@@ -39,7 +40,8 @@ def read_structures(files: Sequence[str]) -> list[NamedStructure]:
 
     Raises:
         FileNotFoundError: If a file does not exist.
-        ValueError: If one cannot be read or holds nothing, or two structures get the same name.
+        ValueError: If one cannot be read or holds nothing or no such frame, two structures get the same name, or a
+            structure has no atoms, a periodic direction without cell, or constraints other than `FixAtoms`.
     """
     parsed = [_parse(file) for file in files]
     stems = [path.stem for path, _ in parsed]
@@ -48,13 +50,15 @@ def read_structures(files: Sequence[str]) -> list[NamedStructure]:
     found = []
     for (path, index), stem in zip(parsed, stems, strict=True):
         frames = _read(path)
-        places = range(len(frames))[index]
+        places = _chosen(path, index, len(frames))
         several = isinstance(places, range) and len(places) > 1
         for place in [places] if isinstance(places, int) else places:
             found.append(NamedStructure(f"{stem}_{place}" if several else stem, frames[place], path, place))
     if not found:
         raise ValueError(f"{', '.join(files)}: no structures are chosen")
     check_ids([one.id for one in found])
+    for one in found:
+        from_atoms([one.atoms], [one.id])  # what cannot be relaxed is an error now, not when its turn comes
     return found
 
 
@@ -78,6 +82,13 @@ def _parse(file: str) -> tuple[Path, int | slice]:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     return path, chosen
+
+
+def _chosen(path: Path, index: int | slice, count: int) -> int | range:
+    try:
+        return range(count)[index]
+    except IndexError as error:
+        raise ValueError(f"{path}@{index}: it has {count} frames, counted from 0") from error
 
 
 def _read(path: Path) -> list[Atoms]:
