@@ -24,10 +24,10 @@ def digest_of_weights(state: Mapping[str, Tensor]) -> str:
 
 
 def digest_of_samples(samples: Iterable[Any]) -> str:
-    """Of the structures of host samples: atoms, positions, cells, and what is fixed."""
+    """Of the structures of host samples: atoms, positions, cells, periodicity, what is fixed, tags."""
     found = hashlib.sha256()
     for sample in samples:
-        for key in ("atomic_numbers", "pos", "cell", "fixed"):
+        for key in ("atomic_numbers", "pos", "cell", "pbc", "fixed", "tags"):
             found.update(_bytes(sample[key]) if key in sample else b"")
     return found.hexdigest()
 
