@@ -264,6 +264,8 @@ def test_arguments_without_meaning(all_splits: Mapping[bool, Mapping[str, Split]
         build_submission(out, "oc21", "s2ef", sources)
     with pytest.raises(ValueError, match="must end in .npz"):
         build_submission(tmp_path / "a", "oc20", "s2ef", sources)
+    with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
+        build_submission(tmp_path / "nowhere" / "a.npz", "oc20", "s2ef", sources)
     with pytest.raises(ValueError, match="relaxations serve is2re and is2rs, not s2ef"):
         build_submission(
             out, "oc20", "s2ef", {**sources, "id": [write_relaxations(tmp_path / "r", all_splits[False]["id"])]}

@@ -51,12 +51,15 @@ def build_submission(
         What the checks that need no test set found: no faults.
 
     Raises:
+        FileNotFoundError: If there is no folder for the file.
         RefusedError: If they found faults; no file is written.
         ValueError: If a split has no source, or a source cannot be read.
     """
     layout, splits = chosen_layout(task), chosen_splits(dataset)
     if out.suffix != ".npz":
         raise ValueError(f"{out}: the file's name must end in .npz")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"{out}: there is no folder {out.parent} to write it to")
     if set(sources) != set(splits):
         lacking = ", ".join(split for split in splits if split not in sources) or "nothing"
         foreign = ", ".join(split for split in sources if split not in splits) or "nothing"
