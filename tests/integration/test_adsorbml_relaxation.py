@@ -223,5 +223,7 @@ def test_a_shard_does_not_go_on_with_other_weights(tmp_path: Path, checkpoint: P
     run_shard(campaign, 0, Machine("cpu"))  # the same weights elsewhere
     with moved.open("ab") as file:
         file.write(b" ")
-    with pytest.raises(ValueError, match="holds a run of its own, which differs"):
+    with pytest.raises(ValueError, match=r"moved\.pt holds other weights than the campaign's relaxations"):
         run_shard(campaign, 0, Machine("cpu"))
+    with pytest.raises(ValueError, match="'relax' was begun with weights "):  # though every shard is complete
+        settle_relaxation(campaign, {"checkpoint": str(moved)})

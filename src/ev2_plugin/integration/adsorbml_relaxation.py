@@ -90,14 +90,22 @@ def settle_relaxation(campaign: Campaign, given: Mapping[str, Any]) -> dict[str,
             None where nothing is said.
 
     Returns:
-        The settings, noted in `campaign.json`.
+        The settings, noted in `campaign.json`; `weights` is the SHA-256 of the checkpoint, which may be moved.
 
     Raises:
+        FileNotFoundError: If there is no such checkpoint.
         ValueError: If they differ from an earlier call's, or nothing says what computes the forces.
     """
     stage = stage_of(campaign)
     structures = len(list_placements(campaign))
-    defaults: dict[str, Any] = {"checkpoint": None, "calculator": None, "keywords": {}, "energies": None, "shards": 1}
+    defaults: dict[str, Any] = {
+        "checkpoint": None,
+        "weights": None,
+        "calculator": None,
+        "keywords": {},
+        "energies": None,
+        "shards": 1,
+    }
     merged = {**read_settings(campaign.folder).get(stage, {}), **{k: v for k, v in given.items() if v is not None}}
     if (merged.get("checkpoint") is None) == (merged.get("calculator") is None):
         raise ValueError("one of --checkpoint and --calculator must say what computes energies and forces")
@@ -107,7 +115,9 @@ def settle_relaxation(campaign: Campaign, given: Mapping[str, Any]) -> dict[str,
         raise ValueError(f"--energies {merged['energies']}: choose one of {', '.join(ENERGY_KINDS)}")
     if not 1 <= merged.get("shards", 1) <= structures:
         raise ValueError(f"--shards {merged['shards']}: with {structures} structures it must be 1 to {structures}")
-    return settle(campaign.folder, stage, given, {**defaults, **DEFAULTS[stage]}, movable=("checkpoint",))
+    checkpoint = given.get("checkpoint")
+    asked = given if checkpoint is None else {**given, "weights": _digest(Path(checkpoint))}
+    return settle(campaign.folder, stage, asked, {**defaults, **DEFAULTS[stage]}, movable=("checkpoint",))
 
 
 def run_shard(
@@ -213,16 +223,22 @@ def _potential(settings: Mapping[str, Any], device: str) -> tuple[Potential, str
     from ev2_plugin.integration.loading import load_potential  # most of the time that a process takes to start
 
     path = Path(settings["checkpoint"])
+    digest = _digest(path)
+    if settings.get("weights") not in (None, digest):
+        raise ValueError(f"checkpoint {path} holds other weights than the campaign's relaxations were begun with")
     potential = load_potential(path, device)
     kind = settings["energies"] or potential.energy_kind.name
     if kind not in ENERGY_KINDS:
         raise ValueError(
-            f"checkpoint {path}: its energies are {potential.energy_kind}; "
+            f"checkpoint {path}: what it predicts: {potential.energy_kind}; "
             f"say by --energies whether they count as {' or '.join(ENERGY_KINDS)}"
         )
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return potential, kind, {"checkpoint": digest}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _device(name: str, shard: int) -> str:
