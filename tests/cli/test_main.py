@@ -3,8 +3,12 @@
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import typer
+from rich.markup import render
 from typer.testing import CliRunner
 
 import ev2_plugin
@@ -21,6 +25,18 @@ def test_help_lists_the_commands_without_loading_torch() -> None:
     for command in ("fairchem", "demo", "version"):
         assert command in result.stdout
     assert time.perf_counter() - start < 5.0  # 0.4 s on an idle machine; torch alone would take longer
+
+
+def test_help_shows_all_of_what_it_says() -> None:
+    def texts(command: Any) -> Iterator[str]:
+        yield from (one.help for one in command.params if getattr(one, "help", None))
+        for sub in getattr(command, "commands", {}).values():
+            yield from texts(sub)
+
+    found = list(texts(typer.main.get_command(app)))
+    assert len(found) > 50
+    for text in found:
+        assert render(text).plain == text, "what stands in brackets is taken for markup and left out"
 
 
 def test_version_names_what_a_bug_report_needs() -> None:

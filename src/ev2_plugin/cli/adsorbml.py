@@ -28,7 +28,7 @@ Keywords = Annotated[str | None, typer.Option(help="Keywords of the calculator a
 Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
 Shards = Annotated[int | None, typer.Option(help="Parts to relax apart from each other; 1 if nothing is said.")]
 Shard = Annotated[int | None, typer.Option(help="Relax this one part, here (from 0).")]
-Fmax = Annotated[float | None, typer.Option(help="Converged when no free atom feels more [eV/Å].")]
+Fmax = Annotated[float | None, typer.Option(help="Converged when no free atom feels more (eV/Å).")]
 Steps = Annotated[int | None, typer.Option(help="Most steps of a relaxation.")]
 Optimizer = Annotated[str | None, typer.Option(help="lbfgs or fire; lbfgs if nothing is said.")]
 
@@ -98,7 +98,7 @@ def references(
     keywords: Keywords = None,
     oc20: Annotated[bool, typer.Option("--oc20", help="OC20's energies of the adsorbates' atoms.")] = False,
     table: Annotated[
-        Path | None, typer.Option(help="CSV: system, slab_energy, adsorbate_energy [eV].", show_default=False)
+        Path | None, typer.Option(help="CSV: system, slab_energy, adsorbate_energy (eV).", show_default=False)
     ] = None,
 ) -> None:
     """Note the energies of clean slabs and adsorbates, which total energies are compared with."""

@@ -90,7 +90,7 @@ def inspect(
         str | None, typer.Option(help="Run file to compare with: cutoff, normaliser, references.")
     ] = None,
     normalizer: Annotated[
-        str | None, typer.Option(help="Mean and standard deviation [eV] to compare with: -0.7,2.9.")
+        str | None, typer.Option(help="Mean and standard deviation (eV) to compare with: -0.7,2.9.")
     ] = None,
 ) -> None:
     """Look at every structure of a dataset; exit status 1 if something in it would break training."""
