@@ -212,6 +212,9 @@ def test_adsorption_energies_are_compared_where_one_side_has_them(campaign: Path
     said = succeed("score", copy, "-k", 4, "--targets-are", "adsorption")
     assert "targets: adsorption energies" in said
     assert json.loads((copy / "scores.json").read_text()) == json.loads((campaign / "scores.json").read_text())
+    alone = (copy / "success.png").read_bytes()
+    succeed("score", copy, "-k", 4, "--targets-are", "adsorption", "--published")
+    assert (copy / "success.png").read_bytes() != alone
 
 
 def test_the_demo_goes_through_all_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ def save_success_figure(
     )
     for k, speedup, rate in points:
         axes.annotate(f"k={k}", (speedup, rate), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8)
-    axes.set(xlabel="speed-up (SCF steps)", ylabel="success rate [%]", ylim=(0, 105))
+    axes.set(xlabel="speed-up (SCF steps)", ylabel="success rate [%]", ylim=(0, 109))
     if points or published:
         _logarithmic(axes)  # which an axis without any point cannot be
     axes.grid(alpha=0.2)

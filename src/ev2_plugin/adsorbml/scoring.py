@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ev2_plugin.adsorbml.campaign import Campaign
 from ev2_plugin.adsorbml.oc20_dense import read_oc20_dense
 from ev2_plugin.adsorbml.post_processing import EnergyKinds, check_relaxations, rank_relaxed, score_campaign
+from ev2_plugin.adsorbml.published import PublishedModel
 from ev2_plugin.adsorbml.records import RankedConfiguration, RelaxedConfiguration, Target
 from ev2_plugin.adsorbml.settings_file import read_settings, settle
 from ev2_plugin.adsorbml.shards import energy_kind
@@ -52,7 +53,11 @@ def import_oc20_dense(campaign: Campaign, targets: Path, compute: Path) -> list[
 
 
 def score(
-    campaign: Campaign, single_points: str | None = None, targets: str | None = None, largest_k: int = LARGEST_K
+    campaign: Campaign,
+    single_points: str | None = None,
+    targets: str | None = None,
+    largest_k: int = LARGEST_K,
+    published: Sequence[PublishedModel] = (),
 ) -> tuple[Scores, EnergyKinds]:
     """Score a campaign.
 
@@ -61,6 +66,7 @@ def score(
         single_points: `total` or `adsorption`; None for total, which VASP and calculators give.
         targets: The same for the ground truth; None for adsorption with OC20-Dense, total otherwise.
         largest_k: Scores are made for 1 to this.
+        published: Models to draw beside the campaign's.
 
     Raises:
         ValueError: If a table is missing or cannot be read, or references to convert energies are missing.
@@ -75,4 +81,4 @@ def score(
         )
     usual = "adsorption" if _OC20_DENSE in settings.get(TARGETS, {}) else "total"
     kinds = EnergyKinds(settings[FILTER]["energies"], single_points or "total", targets or usual)
-    return score_campaign(campaign, kinds, largest_k), kinds
+    return score_campaign(campaign, kinds, largest_k, published), kinds

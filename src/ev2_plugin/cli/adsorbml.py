@@ -285,13 +285,18 @@ def score(
     targets_are: Annotated[
         str | None, typer.Option(help="total or adsorption; adsorption with --oc20-dense, else total.")
     ] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Draw published models on OC20-Dense beside the campaign.")
+    ] = False,
 ) -> None:
     """Success rate and speed-up for k = 1 to 5: scores.json, scores.md, success.png."""
     with one_sentence_errors(RuntimeError):
         from ev2_plugin.adsorbml.campaign import Campaign
+        from ev2_plugin.adsorbml.published import MODELS
         from ev2_plugin.adsorbml.scoring import score as score_tables
 
-        scores, kinds = score_tables(Campaign(campaign), single_points_are, targets_are, k)
+        beside = MODELS if published else ()
+        scores, kinds = score_tables(Campaign(campaign), single_points_are, targets_are, k, beside)
     typer.echo(", ".join(f"{name.replace('_', ' ')}: {kind} energies" for name, kind in vars(kinds).items()))
     _show(scores, campaign)
 
