@@ -42,8 +42,9 @@ from harness import arguments, prepare, require_agreement, result_file
 SHAKEN = (0.02, 0.5)  # Å, spread geometrically over the structures
 FMAX, STEPS = 0.03, 200  # eV/Å and the limit of steps
 SAME_ENERGY = 0.02
-"""eV, median over the structures, between the ends of any two sides. Fairchem's model turns its edge frames at random, and
+"""eV, median over the structures, between the ends of any two sides. Fairchem's model turns its edge frames at random:
 two of its own runs end 9 meV apart."""
+
 SIDES = {
     "fairchem's loop, fairchem's model": ("equiformerv2_forces", "equiformer_v2"),
     "fairchem's loop, our model": ("equiformerv2_forces", "ev2_plugin.EquiformerV2"),
