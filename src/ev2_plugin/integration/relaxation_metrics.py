@@ -104,7 +104,7 @@ def _positions(group: list[RelaxedPair]) -> tuple[dict[str, Tensor], dict[str, T
 
 def _nearest_label(pair: RelaxedPair) -> Tensor:
     """Labels of the free atoms in the images nearest to the predictions, [free atoms, 3]."""
-    assert pair.positions_label is not None  # noqa: S101 - `_by_periodicity` takes no others
+    assert pair.positions_label is not None  # `_by_periodicity` takes no others
     predicted, label = (one[pair.free].double() for one in (pair.positions, pair.positions_label))
     difference, _ = find_mic((label - predicted).numpy(), complete_cell(pair.cell.double().numpy()), pair.pbc.numpy())
     return predicted + torch.from_numpy(difference)

@@ -112,7 +112,7 @@ class Relaxation:
 
     def _evaluated(self) -> tuple[Group, Prediction]:
         """The batch and its prediction; what the memory does not suffice for is put aside as it is."""
-        assert self.active is not None  # noqa: S101 - `advance` is called only while there is something to do
+        assert self.active is not None  # `advance` is called only while there is something to do
         group = self.active
         while (prediction := evaluate(self.potential, group.structures)) is None:
             if torch.cuda.is_available():
@@ -137,7 +137,7 @@ class Relaxation:
 
     def _result(self, group: Group, place: int, energy: float, fmax: float) -> Relaxed:
         member, one = group.members[place], group.structures.select([place])
-        assert member.initial_energy is not None  # noqa: S101 - set at its first evaluation
+        assert member.initial_energy is not None  # set at its first evaluation
         return Relaxed(
             id=one.ids[0],
             index=member.index,
