@@ -13,7 +13,6 @@ from ase.build import fcc111
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms, FixBondLength
 
-from ev2_plugin.adsorbml.calculators import build_calculator, parse_keywords
 from ev2_plugin.adsorbml.campaign import Campaign
 from ev2_plugin.adsorbml.disturbed_emt import DisturbedEMT
 from ev2_plugin.adsorbml.importing import import_folder
@@ -250,30 +249,6 @@ def test_the_stand_in_for_a_model_has_exact_forces() -> None:
         assert forces[atom, axis] == pytest.approx((energies[1] - energies[0]) / 2e-4, abs=1e-5)
     alone = Atoms("O", tags=[2], calculator=DisturbedEMT())
     assert alone.get_potential_energy() == Atoms("O", calculator=EMT()).get_potential_energy()
-
-
-def test_calculators_are_found_by_name() -> None:
-    assert isinstance(build_calculator("emt", {}), EMT)
-    assert build_calculator("disturbed-emt", parse_keywords('{"amplitude": 0.4}')).amplitude == 0.4
-    assert type(build_calculator("ase.calculators.lj:LennardJones", {"sigma": 2.0})).__name__ == "LennardJones"
-
-
-@pytest.mark.parametrize(
-    ("name", "keywords", "message"),
-    [
-        ("vasp", {}, "choose emt, disturbed-emt"),
-        ("ase.calculators.nothing:X", {}, "No module named"),
-        ("ase.calculators.emt:X", {}, "has no attribute 'X'"),
-        ("ase.calculators.singlepoint:SinglePointCalculator", {}, "missing 1 required positional argument"),
-        ("ase:Atoms", {}, "makes a Atoms, which is no calculator"),
-    ],
-)
-def test_unknown_calculators_are_refused(name: str, keywords: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        build_calculator(name, keywords)
-    for text in ("[1]", "{"):
-        with pytest.raises(ValueError, match="JSON"):
-            parse_keywords(text)
 
 
 def test_shards_share_the_structures_out(campaign: Campaign) -> None:

@@ -202,7 +202,7 @@ def test_results_are_never_those_of_another_structure_or_method(campaign: Campai
     with pytest.raises(ValueError, match="begun with method 'calculator', now it is 'vasp'"):
         write_vasp(campaign, "single-point")
     with pytest.raises(ValueError, match="begun with calculator 'emt'"):
-        compute(campaign, "disturbed-emt", {})
+        compute(campaign, "ev2_plugin.adsorbml.disturbed_emt.DisturbedEMT", {})
     shard = campaign.relaxations / "shard-000"
     positions = np.fromfile(shard / "relaxed.positions")
     (positions + 1e-3).tofile(shard / "relaxed.positions")

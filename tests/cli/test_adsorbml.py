@@ -49,7 +49,7 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     adsorbates = ["--adsorbate", "*O", "--adsorbate", "*CO"]
     limits = ["--sites", 3, "--min-width", 5, "--relax-with", "emt"]
     assert "28 structures of 4 systems placed" in succeed("place", folder, *slabs, *adsorbates, *limits)
-    model = ["--calculator", "disturbed-emt", "--keywords", json.dumps(DISTURBANCE)]
+    model = ["--calculator", "ev2_plugin.adsorbml.disturbed_emt.DisturbedEMT", "--keywords", json.dumps(DISTURBANCE)]
     succeed("relax", folder, *model, "--steps", STEPS, "--shards", 2, "--shard", 1)
     assert "of 28 structures (2 shards, to do: 0)" in succeed("status", folder)
     succeed("relax", folder, "--shard", 0)

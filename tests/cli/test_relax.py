@@ -181,7 +181,7 @@ def test_a_model_relaxes_as_run_relaxations_does(checkpoint: Path, tmp_path: Pat
     [
         ([], "give --checkpoint FILE, or --calculator emt instead"),
         (["--calculator", "emt", "--checkpoint", "model.pt"], "give --checkpoint FILE, or --calculator emt instead"),
-        (["--calculator", "dft"], "calculator must be one of emt, got 'dft'"),
+        (["--calculator", "dft"], "calculator 'dft': choose emt"),
         (["--checkpoint", "nowhere.pt"], "nowhere.pt"),
         (["--calculator", "emt", "--optimizer", "bfgs"], "choose lbfgs or fire"),
         (["--calculator", "emt", "--fmax", "-1"], "fmax must be a force"),

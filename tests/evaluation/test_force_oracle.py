@@ -86,9 +86,9 @@ class _Local(ForceOracle):
     [
         ("ase.calculators.emt.ETM", {}, "has no attribute 'ETM'"),
         ("no_such_package.Calculator", {}, "No module named 'no_such_package'"),
-        ("EMT", {}, "calculator EMT"),
+        ("EMT", {}, "calculator 'EMT': choose emt"),
         ("ase.calculators.singlepoint.SinglePointCalculator", {"energy": 1}, "missing 1 required .* 'atoms'"),
-        ("collections.OrderedDict", {}, "makes a OrderedDict, which is no ASE calculator"),
+        ("collections.OrderedDict", {}, "makes a OrderedDict, which is no calculator of ASE"),
     ],
 )
 def test_mistaken_calculators_are_refused(path, arguments, said):

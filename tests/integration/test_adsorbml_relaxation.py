@@ -172,7 +172,7 @@ def test_a_second_call_needs_to_say_nothing_and_cannot_say_otherwise(campaign: C
 
 
 def test_the_ground_truth_is_relaxed_apart_from_it(campaign: Campaign) -> None:
-    settle_relaxation(campaign, {"calculator": "disturbed-emt", "steps": 3})
+    settle_relaxation(campaign, {"calculator": "ev2_plugin.adsorbml.disturbed_emt.DisturbedEMT", "steps": 3})
     truth = GroundTruth(campaign.folder)
     settings = settle_relaxation(truth, {"calculator": "emt", "steps": 40})
     assert (settings["fmax"], settings["optimizer"]) == (0.03, "lbfgs")

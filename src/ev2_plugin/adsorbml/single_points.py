@@ -13,13 +13,13 @@ from typing import Any
 
 from ase import Atoms
 
-from ev2_plugin.adsorbml.calculators import build_calculator
 from ev2_plugin.adsorbml.campaign import Campaign, structure_id
 from ev2_plugin.adsorbml.records import RankedConfiguration, SinglePoint
 from ev2_plugin.adsorbml.settings_file import settle, write_json
 from ev2_plugin.adsorbml.structure_files import extended_xyz, list_placements, write_structures
 from ev2_plugin.adsorbml.tables import read_table, write_table
 from ev2_plugin.adsorbml.vasp import read_vasp_result, write_vasp_inputs
+from ev2_plugin.potential.calculators import build_calculator
 from ev2_plugin.relax.folder import read_relaxed
 
 STAGE = "single_points"
@@ -113,7 +113,7 @@ def compute(
             write_structures(folder / STRUCTURE, [atoms])
             try:
                 result = _compute(one, atoms, calculator, keywords, folder)
-            except Exception as error:
+            except Exception as error:  # each calculator has its own
                 name = structure_id(one.system, one.config)
                 raise RuntimeError(f"single point of {name} by {calculator}: {error}") from error
             write_json(folder / RESULT, asdict(result))

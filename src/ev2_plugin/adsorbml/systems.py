@@ -12,9 +12,9 @@ from ase import Atoms
 from ase.io import read
 from ase.optimize import BFGS
 
-from ev2_plugin.adsorbml.calculators import build_calculator
 from ev2_plugin.adsorbml.campaign import Campaign
 from ev2_plugin.adsorbml.structure_files import write_structures
+from ev2_plugin.potential.calculators import build_calculator
 
 REFERENCE_KEYS = ("slab_energy", "adsorbate_energy")
 

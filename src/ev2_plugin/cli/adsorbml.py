@@ -22,7 +22,7 @@ adsorbml = typer.Typer(
 
 Folder = Annotated[Path, typer.Argument(help="Folder of the campaign.", metavar="CAMPAIGN")]
 Calculator = Annotated[
-    str | None, typer.Option(help="ASE calculator: emt, disturbed-emt, or package.module:Class.", show_default=False)
+    str | None, typer.Option(help="ASE calculator: emt, or package.module.Class.", show_default=False)
 ]
 Keywords = Annotated[str | None, typer.Option(help="Keywords of the calculator as JSON.", show_default=False)]
 Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
@@ -60,11 +60,11 @@ def place(
 ) -> None:
     """Put every adsorbate on every slab."""
     with one_sentence_errors(RuntimeError), stage_bars() as follow:
-        from ev2_plugin.adsorbml.calculators import parse_keywords
         from ev2_plugin.adsorbml.campaign import Campaign
         from ev2_plugin.adsorbml.slabs import load_slab
         from ev2_plugin.integration.adsorbml_placing import place_all
         from ev2_plugin.integration.placements import PlacementSettings, load_adsorbate
+        from ev2_plugin.potential.calculators import parse_keywords
 
         systems, structures = place_all(
             Campaign(campaign),
@@ -104,8 +104,8 @@ def references(
     """Note the energies of clean slabs and adsorbates, which total energies are compared with."""
     with one_sentence_errors(RuntimeError):
         from ev2_plugin.adsorbml import systems
-        from ev2_plugin.adsorbml.calculators import parse_keywords
         from ev2_plugin.adsorbml.campaign import Campaign
+        from ev2_plugin.potential.calculators import parse_keywords
 
         if (calculator is not None) + oc20 + (table is not None) != 1:
             raise ValueError("choose one of --calculator, --oc20 and --table")
@@ -207,10 +207,10 @@ def single_points(
 ) -> None:
     """Hand the selected structures to VASP, or compute them here."""
     with one_sentence_errors(RuntimeError), stage_bars() as follow:
-        from ev2_plugin.adsorbml.calculators import parse_keywords
         from ev2_plugin.adsorbml.campaign import Campaign
         from ev2_plugin.adsorbml.single_points import compute
         from ev2_plugin.adsorbml.single_points import write_vasp as write_inputs
+        from ev2_plugin.potential.calculators import parse_keywords
 
         if write_vasp == (calculator is not None):
             raise ValueError("choose one of --write-vasp and --calculator")
@@ -347,7 +347,7 @@ def _relax(campaign: Any, given: dict[str, Any], machine: Any, shard: int | None
 
 
 def _named(calculator: str | None, keywords: str | None) -> dict[str, Any]:
-    from ev2_plugin.adsorbml.calculators import parse_keywords
+    from ev2_plugin.potential.calculators import parse_keywords
 
     return {"calculator": calculator, "keywords": None if keywords is None else parse_keywords(keywords)}
 

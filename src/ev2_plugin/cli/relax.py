@@ -23,7 +23,9 @@ _SHOWN = 40
 def relax(
     files: Annotated[list[str], typer.Argument(help="What ASE reads; frames by index: start.traj@0, many.extxyz@:10.")],
     checkpoint: Annotated[Path | None, typer.Option(help="Trained model.")] = None,
-    calculator: Annotated[str | None, typer.Option(help="Instead of a checkpoint, to try things out: emt.")] = None,
+    calculator: Annotated[
+        str | None, typer.Option(help="Instead of a checkpoint: emt, or an ASE calculator's package.module.Class.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="*.extxyz or *.traj; work is kept beside it in OUT.work.")] = Path(
         "relaxed.extxyz"
     ),

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 import torch
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import BaseCalculator
 from jaxtyping import Float
 from torch_geometric.data import Data
 
@@ -18,6 +17,7 @@ from ev2_plugin.data.parallel import run_jobs
 from ev2_plugin.data.structures import data_to_structure
 from ev2_plugin.evaluation.catalogue import system_of
 from ev2_plugin.potential.ase_calculator import CalculatorPotential
+from ev2_plugin.potential.calculators import build_calculator
 from ev2_plugin.potential.structures import Structures, from_atoms, join
 
 STRUCTURES_PER_JOB = 20
@@ -28,27 +28,20 @@ class ForceOracle:
     """How to build the calculator; each process builds its own.
 
     Attributes:
-        path: Dotted path of a class or function that returns an ASE calculator: `ase.calculators.emt.EMT`.
+        path: Name of an ASE calculator as `build_calculator` takes it: `ase.calculators.emt.EMT`.
         arguments: Its keyword arguments.
     """
 
     path: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
-    def build(self) -> Calculator:
+    def build(self) -> BaseCalculator:
         """Build the calculator.
 
         Raises:
             ValueError: If there is no such thing, it does not take the arguments, or what it makes is no calculator.
         """
-        module, _, name = self.path.rpartition(".")
-        try:
-            made = getattr(import_module(module), name)(**self.arguments)
-        except (ImportError, AttributeError, TypeError, ValueError) as error:
-            raise ValueError(f"calculator {self.path} with {dict(self.arguments)}: {error}") from error
-        if not hasattr(made, "get_forces"):
-            raise ValueError(f"{self.path} makes a {type(made).__name__}, which is no ASE calculator")
-        return made
+        return build_calculator(self.path, self.arguments)
 
 
 def relaxed_structure(data: Data, positions: np.ndarray) -> Structures:

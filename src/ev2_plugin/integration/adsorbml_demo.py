@@ -20,7 +20,10 @@ SLABS = ("Cu:111:2x2x3", "Ag:100:2x2x3", "Pt:111:2x2x3")
 ADSORBATES = ("*O", "*N")
 SITES = 6
 METHOD = "emt"
-STAND_IN = {"calculator": "disturbed-emt", "keywords": {"amplitude": -0.07, "waves": [[2, 0, 0], [0, 2, 0]]}}
+STAND_IN = {
+    "calculator": "ev2_plugin.adsorbml.disturbed_emt.DisturbedEMT",
+    "keywords": {"amplitude": -0.07, "waves": [[2, 0, 0], [0, 2, 0]]},
+}
 """EMT that likes on-top sites too well, so that its lowest configuration is not always the right one."""
 _MOST_STEPS = 150  # of both kinds of relaxation; what wanders longer over a flat surface does not converge
 

@@ -18,7 +18,6 @@ import torch
 from submitit import AutoExecutor, Job
 from submitit.helpers import Checkpointable
 
-from ev2_plugin.adsorbml.calculators import build_calculator
 from ev2_plugin.adsorbml.campaign import Campaign
 from ev2_plugin.adsorbml.settings_file import read_settings, settle
 from ev2_plugin.adsorbml.shards import (
@@ -31,6 +30,7 @@ from ev2_plugin.adsorbml.shards import (
 )
 from ev2_plugin.adsorbml.structure_files import Placement, PlacementSource, list_placements
 from ev2_plugin.potential.ase_calculator import CalculatorPotential
+from ev2_plugin.potential.calculators import build_calculator
 from ev2_plugin.potential.protocol import Potential
 from ev2_plugin.relax.fire import FIRE
 from ev2_plugin.relax.folder import Progress, relax_in_folder
@@ -253,7 +253,7 @@ def _work(campaign: Campaign, shard: int, machine: Machine, threads: int) -> Non
     error.unlink(missing_ok=True)
     try:
         run_shard(campaign, shard, machine)
-    except Exception:
+    except Exception:  # whatever ended the shard, the parent is to report it
         error.parent.mkdir(parents=True, exist_ok=True)
         error.write_text(traceback.format_exc(), encoding="utf-8")
         raise SystemExit(1) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -25,7 +26,7 @@ NEEDED = ("energy", "forces")
 """Outputs without which a model is no potential."""
 
 
-class _OfModel:
+class _OfModel(ABC):
     """What both kinds of potential share.
 
     Args:
@@ -87,8 +88,9 @@ class _OfModel:
                 said = self.model(batch)
             return self.outputs.physical(said, batch, names)
 
+    @abstractmethod
     def _batch(self, structures: Structures) -> Any:
-        raise NotImplementedError
+        """What the model takes."""
 
 
 class ModelPotential(_OfModel):

@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ase.calculators.emt import EMT
-
 from ev2_plugin.integration.loading import current_config, load_potential, read_checkpoint
 from ev2_plugin.integration.potential import ModelPotential
 from ev2_plugin.integration.relaxation_budget import fitting_budget
 from ev2_plugin.integration.relaxation_input import NamedStructure, digest_of, read_structures
 from ev2_plugin.integration.relaxation_structures import check_output, relaxed_structure, write_structures
 from ev2_plugin.potential.ase_calculator import CalculatorPotential
+from ev2_plugin.potential.calculators import build_calculator
 from ev2_plugin.potential.protocol import Potential
 from ev2_plugin.relax.folder import TRAJECTORIES, Progress, read_relaxed, relax_in_folder
 from ev2_plugin.relax.group import Relaxed
@@ -25,8 +24,6 @@ from ev2_plugin.relax.source import AtomsSource
 
 ON_CPU = Budget(max_structures=8)
 """Structures at once where no memory is to be filled."""
-
-CALCULATORS = ("emt",)
 
 
 @dataclass(frozen=True)
@@ -81,14 +78,15 @@ def forces_of_checkpoint(checkpoint: Path, device: str) -> Forces:
 
 
 def forces_of_calculator(name: str) -> Forces:
-    """A calculator of ASE's, to try things out.
+    """A calculator of ASE's, by the names that `build_calculator` takes.
 
     Raises:
-        ValueError: If it is none of `CALCULATORS`.
+        ValueError: If there is no such calculator.
     """
-    if name not in CALCULATORS:
-        raise ValueError(f"calculator must be one of {', '.join(CALCULATORS)}, got {name!r}")
-    return Forces(CalculatorPotential(EMT()), "total energy by EMT", {"calculator": name}, {})
+    calculator = build_calculator(name, {})
+    return Forces(
+        CalculatorPotential(calculator), f"total energy by {type(calculator).__name__}", {"calculator": name}, {}
+    )
 
 
 def relax_files(

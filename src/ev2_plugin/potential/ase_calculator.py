@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import BaseCalculator
 
 from ev2_plugin.potential.protocol import Prediction
 from ev2_plugin.potential.structures import Structures, to_atoms
@@ -16,7 +16,7 @@ class CalculatorPotential:
         calculator: It gives energies in eV and forces in eV/Å.
     """
 
-    def __init__(self, calculator: Calculator) -> None:
+    def __init__(self, calculator: BaseCalculator) -> None:
         self.calculator = calculator
         self.calls = 0
 

@@ -37,7 +37,7 @@ def evaluate(potential: Potential, structures: Structures) -> Prediction | None:
     """
     try:
         prediction = potential(structures)
-    except Exception as error:
+    except Exception as error:  # each potential has its own; all are raised again but a lack of memory
         if not is_out_of_memory(error):
             raise _blame(error, potential, structures) from error
         return None  # the error's frames hold the tensors of the failed evaluation: they go with it
@@ -54,7 +54,7 @@ def _blame(error: Exception, potential: Potential, structures: Structures) -> Re
             return RelaxationError(f"structure {name}: {error}")
         try:
             potential(structures.select([index]))
-        except Exception as own:
+        except Exception as own:  # likewise
             if not is_out_of_memory(own):
                 return RelaxationError(f"structure {name}: {own}")
     names = ", ".join(structures.ids)

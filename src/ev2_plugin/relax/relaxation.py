@@ -104,7 +104,7 @@ class Relaxation:
             if not len(structures.positions):
                 raise ValueError("it has no atoms")
             (edges,) = self.potential.num_edges(structures)
-        except Exception as error:
+        except Exception as error:  # of the dataset or of the potential: each has its own
             raise RelaxationError(f"structure {name}: {error}") from error
         member = Member(self.next, edges)
         self.next += 1
