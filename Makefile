@@ -1,6 +1,7 @@
 # On a machine with Python 3.11, a C++ compiler and make, each of these sets up what it needs and runs:
 #   make demo       the main job: data, training, prediction, relaxation, figures under runs/
 #   make test       the tests, with coverage
+#   make test-cluster  training on several ranks, and under SLURM on this machine (installed if apt and root allow it)
 #   make test-host  plain `fairchem` on an ordinary (not editable) installation
 #   make lint       ruff, mypy, the import ladder
 #   make bench      our speed and memory beside the host's on this CPU, and docs/performance.md (half an hour)
@@ -17,13 +18,19 @@ HOST := .host-venv
 DEVICE ?= cpu
 export UV_HTTP_TIMEOUT ?= 600
 
-.PHONY: demo test test-host lint format bench bench-gpu bench-relaxation fidelity learning ablations setup clean
+.PHONY: demo test test-cluster test-host lint format bench bench-gpu bench-relaxation fidelity learning ablations setup clean
 
 demo: setup
 	$(BIN)/ev2 demo
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not host and not gpu" --cov=ev2_plugin $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not host and not gpu and not cluster" --cov=ev2_plugin $(PYTEST_ARGS)
+
+test-cluster: setup
+	@command -v slurmctld >/dev/null && command -v munged >/dev/null || \
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends slurm-wlm munge; } || \
+		echo "SLURM is not installed; its tests skip. As root: apt-get install slurm-wlm munge"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster tests/cluster $(PYTEST_ARGS)
 
 test-host: $(HOST)/.installed
 	OMP_NUM_THREADS=1 $(HOST)/bin/python -m pytest -m host tests/host $(PYTEST_ARGS)

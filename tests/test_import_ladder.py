@@ -11,14 +11,15 @@ PACKAGE = Path(ev2_plugin.__file__).parent
 
 MODEL_LADDER = ("so3", "graph", "ops", "nn", "model")
 SCIENCE_LADDER = ("potential", "relax", "adsorbml")
-BELOW_INTEGRATION = {*MODEL_LADDER, *SCIENCE_LADDER, "data", "training", "evaluation", "submission"}
+BELOW_INTEGRATION = {*MODEL_LADDER, *SCIENCE_LADDER, "storage", "data", "training", "evaluation", "submission"}
 MAY_IMPORT = {
     **{part: set(MODEL_LADDER[: rung + 1]) for rung, part in enumerate(MODEL_LADDER)},
-    **{part: set(SCIENCE_LADDER[: rung + 1]) for rung, part in enumerate(SCIENCE_LADDER)},
-    "data": {"data"},
-    "training": {"training"},
-    "evaluation": {"potential", "data", "evaluation"},
-    "submission": {"data", "submission"},
+    **{part: {"storage", *SCIENCE_LADDER[: rung + 1]} for rung, part in enumerate(SCIENCE_LADDER)},
+    "storage": {"storage"},
+    "data": {"storage", "data"},
+    "training": {"storage", "training"},
+    "evaluation": {"potential", "storage", "data", "evaluation"},
+    "submission": {"storage", "data", "submission"},
     # The root resolves the public names, which leads up to integration: closed to all that lies below.
     "integration": {*BELOW_INTEGRATION, "integration", "(root)"},
     "demo": {*BELOW_INTEGRATION, "integration", "demo", "(root)"},
