@@ -72,6 +72,14 @@ def not_finite(data: Data) -> None:
     data.force[0, 1] = float("nan")
 
 
+def flatten(data: Data) -> None:
+    data.cell[0, 1] = data.cell[0, 0]
+
+
+def no_element(data: Data) -> None:
+    data.atomic_numbers[4] = 0
+
+
 def shorten(data: Data) -> None:
     data.force = data.force[:-1]
 
@@ -85,6 +93,8 @@ def shorten(data: Data) -> None:
         (not_finite, "1 of 4 structures have values of force that are not finite; first: .*entry 2"),
         (shorten, "have force of another length than natoms"),
         (coincide, "atoms in the same place .atoms 2 and 3"),
+        (flatten, "1 of 4 structures have a cell that is singular for its periodic directions; first: .*entry 2"),
+        (no_element, r"1 of 4 structures have atomic numbers that are no elements \(1 to 118\); first: .*entry 2"),
     ],
 )
 def test_what_breaks_training_is_found_and_named(tmp_path, make_data, change, message):

@@ -4,7 +4,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
-from ev2_plugin.data.plausibility import WorkBalance, check_distances, check_labels, work_of_step
+from ev2_plugin.data.plausibility import WorkBalance, check_cell, check_distances, check_labels, work_of_step
 
 COPPER = np.full(4, 29)
 
@@ -27,6 +27,18 @@ def test_energies_in_ev_pass(energy):
 def test_impossible_labels_are_refused(energy, forces, message):
     with pytest.raises(ValueError, match=message):
         check_labels(COPPER, energy, forces)
+
+
+def test_cells_without_volume_are_refused_in_periodic_directions_only():
+    flat = Atoms("Cu", cell=[[3, 0, 0], [0, 3, 0], [6, 3, 0]], pbc=True)
+    with pytest.raises(ValueError, match="is singular for its periodic directions"):
+        check_cell(flat)
+    flat.pbc = [True, True, False]
+    check_cell(flat)
+    flat.set_cell([0, 3, 0])
+    with pytest.raises(ValueError, match="is singular for its periodic directions"):
+        check_cell(flat)
+    check_cell(Atoms("Cu"))
 
 
 def test_atoms_in_one_place_are_refused_also_across_the_boundary():

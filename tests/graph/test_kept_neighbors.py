@@ -256,7 +256,7 @@ def test_what_a_search_refuses_is_refused(step: float) -> None:
     neighbors.graph(moved(batch, batch.positions + step))
     together = batch.positions.clone()
     together[7] = together[8] + 0.001
-    with pytest.raises(ValueError, match=r"atoms \d and \d of system 1 are 0.0017 Å apart"):
+    with pytest.raises(ValueError, match=r"structure 1 of the batch: atoms 1 and 2 are 0.0017 Å apart"):
         neighbors.graph(moved(batch, together))
     with pytest.raises(ValueError, match="must be finite numbers"):
         neighbors.graph(moved(batch, batch.positions * torch.nan))
@@ -264,7 +264,7 @@ def test_what_a_search_refuses_is_refused(step: float) -> None:
         batch.ids, batch.positions, batch.cells * torch.tensor([[1.0, 1.0, 0.0]]).T, batch.pbc, batch.natoms
     )
     singular.cells[1, 1] = singular.cells[1, 0]
-    with pytest.raises(ValueError, match="is singular"):
+    with pytest.raises(ValueError, match="structure 1 of the batch: its cell .* is singular"):
         neighbors.graph(singular)
     assert_same(neighbors.graph(batch), searched(batch, rule))
 

@@ -11,6 +11,8 @@ from fairchem.core.common.utils import radius_graph_pbc
 from torch_geometric.data import Data
 
 from ev2_plugin.graph import EdgeGraph, NeighborRule, radius_graph
+from ev2_plugin.graph.neighbors import SearchMethod
+from ev2_plugin.graph.structure_error import StructureError
 from helpers.structures import assorted, crystal, molecule, single_atom, slab, tensors, two_far_atoms, wire
 
 EVERYTHING = 10_000
@@ -208,7 +210,7 @@ def test_no_edges(atoms: Atoms, dtype: torch.dtype) -> None:
 def test_position_that_is_no_number(value: float) -> None:
     atoms = molecule()
     atoms.positions[3, 1] = value
-    with pytest.raises(ValueError, match=f"position of atom 9 is .*{value}.*finite"):
+    with pytest.raises(ValueError, match=f"structure 1 of the batch: position of atom 3 is .*{value}.*finite"):
         graph_of(molecule(), atoms, rule=NeighborRule(5.0, 10))
 
 
@@ -219,13 +221,12 @@ def test_position_that_is_no_number(value: float) -> None:
         ([[1, 0, 0], [0, 1, 0], [1, 1, 0]], [True, True, True]),
         ([[3, 0, 0], [6, 0, 0], [0, 0, 1]], [True, True, False]),
         ([[0, 0, 0], [0, 1, 0], [0, 0, 1]], [True, False, False]),
-        ([[float("nan"), 0, 0], [0, 1, 0], [0, 0, 1]], [True, True, True]),
     ],
 )
 def test_singular_cell(cell: list, pbc: list[bool]) -> None:
     positions = molecule().positions[:2]
     numbers = tensors([molecule()])[4]
-    with pytest.raises(ValueError, match="cell of system 1 is singular"):
+    with pytest.raises(ValueError, match="structure 1 of the batch: its cell .* is singular"):
         radius_graph(
             torch.tensor(np.concatenate((molecule().positions, positions))),
             torch.stack((torch.eye(3), torch.tensor(np.array(cell, dtype=np.float32)))).double(),
@@ -235,17 +236,39 @@ def test_singular_cell(cell: list, pbc: list[bool]) -> None:
         )
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_cell_that_is_no_number_is_not_called_singular(value: float) -> None:
+    whole, broken = crystal(), crystal()
+    inputs = tensors([whole, broken])
+    inputs[2][1, 1, 2] = value
+    with pytest.raises(StructureError, match=rf"structure 1 of the batch: its cell .*{value}.* must be finite numbers"):
+        radius_graph(*inputs[1:], NeighborRule(5.0, 10))
+    inputs[3][1] = torch.tensor([True, False, True])
+    radius_graph(*inputs[1:], NeighborRule(5.0, 10))  # a vector that is not used may be anything
+
+
+@pytest.mark.parametrize("method", ["all_pairs", "kd_tree", "cell_list"])
+@pytest.mark.parametrize("swapped", [[1, 0, 2], [0, 2, 1], [2, 1, 0]])
+def test_a_left_handed_cell_has_the_neighbours_that_ase_finds(swapped: list[int], method: SearchMethod) -> None:
+    atoms = crystal()
+    atoms.set_cell(atoms.cell.array[swapped])
+    assert np.linalg.det(atoms.cell.array) < 0
+    rule = NeighborRule(5.0, EVERYTHING)
+    graph = radius_graph(*tensors([atoms])[1:], rule, method)
+    assert edges_of(graph, [atoms]) == reference_edges(atoms, rule)
+
+
 def test_coincident_atoms() -> None:
     atoms = molecule()
     atoms.positions[4] = atoms.positions[2] + 0.005
-    with pytest.raises(ValueError, match=r"atoms (8 and 10|10 and 8) of system 1 are 0.0087 Å apart"):
+    with pytest.raises(ValueError, match=r"structure 1 of the batch: atoms 2 and 4 are 0.0087 Å apart"):
         graph_of(molecule(), atoms, rule=NeighborRule(5.0, 10))
 
 
 def test_atom_coincident_with_a_periodic_image_of_another() -> None:
     atoms = wire()
     atoms.positions[1] = atoms.positions[0] + 3 * atoms.cell[1]
-    with pytest.raises(ValueError, match="of system 0 are 0.0000 Å apart"):
+    with pytest.raises(ValueError, match="structure 0 of the batch: atoms 0 and 1 are 0.0000 Å apart"):
         graph_of(atoms, rule=NeighborRule(5.0, 10))
 
 

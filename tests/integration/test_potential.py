@@ -13,8 +13,10 @@ from fairchem.core.datasets import data_list_collater
 from fairchem.core.preprocessing import AtomsToGraphs
 from torch_geometric.data import Batch
 
+from ev2_plugin.graph.structure_error import StructureError
 from ev2_plugin.integration.potential import HostModelPotential, ModelPotential, host_batch, potential_of_trainer
 from ev2_plugin.potential.structures import Structures, from_atoms
+from ev2_plugin.relax.faults import RelaxationError, evaluate
 from helpers import tiny_s2ef
 from helpers.models import fill_by_name
 from helpers.structures import assorted
@@ -200,3 +202,16 @@ def test_hosts_models_are_told_apart(trainer: Make) -> None:
     host = potential_of_trainer(trainer("host"))
     with pytest.raises(ValueError, match="is not a model of ev2_plugin: HostModelPotential takes it"):
         ModelPotential(host.model, host.outputs, host.energy_kind)
+
+
+def test_what_is_wrong_with_a_structure_is_said_by_its_id(trainer: Make) -> None:
+    made = trainer("flat")
+    potential, structures = potential_of_trainer(made), of_batch(next(iter(made.val_loader)))
+    structures = replace(structures, ids=("first", "second"))
+    there = structures.positions.clone()
+    there[int(structures.natoms[0]) + 2] = there[int(structures.natoms[0])]
+    for ask in (potential, potential.num_edges):
+        with pytest.raises(StructureError, match="^structure second: atoms 0 and 2 are 0.0000 Å apart"):
+            ask(structures.moved_to(there))
+    with pytest.raises(RelaxationError, match="^structure second: atoms 0 and 2 are"):
+        evaluate(potential, structures.moved_to(there))

@@ -11,6 +11,7 @@ from fairchem.core.preprocessing import AtomsToGraphs
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from ev2_plugin.graph.structure_error import StructureError
 from ev2_plugin.integration.config import HostOptions
 from ev2_plugin.integration.reading import read_batch
 from ev2_plugin.model.batch import AtomBatch
@@ -209,4 +210,25 @@ def test_given_edges_that_cannot_be_right() -> None:
     data.neighbors[0] += 1
     edges = data.edge_index.shape[1]
     with pytest.raises(ValueError, match=f"neighbors adds up to {edges + 1} edges, but edge_index has {edges}"):
+        read(data, otf_graph=False)
+
+
+def test_what_is_wrong_is_said_with_the_names_of_the_structure() -> None:
+    data, _ = given_edges(PERIODIC)
+    first = int(data.natoms[0])
+    data.sid, data.fid = torch.tensor([17, 4]), [3, 9]
+    data.pos[first + 1] = data.pos[first]
+    message = r"structure 1 of the batch \(sid 4, fid 9\): atoms 0 and 1 are 0.0000 Å apart"
+    with pytest.raises(StructureError, match=message):
+        read(data)
+    data.pos[first + 1, 2] = float("inf")
+    for otf_graph in (True, False):
+        with pytest.raises(StructureError, match=r"\(sid 4, fid 9\): position of atom 1 is .*inf"):
+            read(data, otf_graph=otf_graph)
+
+
+def test_cells_that_are_no_numbers_beside_given_edges() -> None:
+    data, _ = given_edges(PERIODIC)
+    data.cell[1, 2, 2] = float("nan")
+    with pytest.raises(StructureError, match="structure 1 of the batch: its cell .*nan.* must be finite numbers"):
         read(data, otf_graph=False)

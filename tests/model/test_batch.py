@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from ev2_plugin.graph.structure_error import StructureError
 from ev2_plugin.model.batch import build_batch, check_elements
 from helpers.structures import TINY, assorted, atom_batch, molecule, single_atom, tensors
 
@@ -14,8 +15,16 @@ def test_structure_of_each_atom() -> None:
 def test_elements_outside_the_tables() -> None:
     numbers, *rest = tensors(assorted())
     numbers[13] = 90
-    with pytest.raises(ValueError, match=r"atom 13 has atomic number 90, .* end at 89 \(max_num_elements=90\)"):
+    message = r"structure 1 of the batch: atom 3 has atomic number 90, .* end at 89 \(max_num_elements=90\)"
+    with pytest.raises(StructureError, match=message):
         build_batch(numbers, *rest, TINY)
-    with pytest.raises(ValueError, match="atom 1 has atomic number -1"):
-        check_elements(torch.tensor([5, -1, 90]), 90)
-    check_elements(torch.tensor([0, 89]), 90)
+    check_elements(torch.tensor([1, 89]), torch.tensor([1, 1]), 90)
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_what_is_no_element(number: int) -> None:
+    natoms = torch.tensor([1, 2, 0])
+    with pytest.raises(
+        StructureError, match=f"structure 1 .*: atom 1 has atomic number {number}: elements are counted"
+    ):
+        check_elements(torch.tensor([5, 1, number]), natoms, 90)

@@ -17,7 +17,7 @@ from ev2_plugin.data.frames import Frame, read_frames
 from ev2_plugin.data.inventory import Chunk
 from ev2_plugin.data.lmdb import write_lmdb
 from ev2_plugin.data.metadata import count_edges
-from ev2_plugin.data.plausibility import WorkBalance, check_distances, check_labels, work_of_step
+from ev2_plugin.data.plausibility import WorkBalance, check_cell, check_distances, check_labels, work_of_step
 from ev2_plugin.data.qm9 import read_qm9
 from ev2_plugin.data.structures import structure_to_data
 from ev2_plugin.data.systems import SystemCounter
@@ -197,6 +197,7 @@ def _check(frame: Frame, tally: _Tally, *, needs_forces: bool) -> None:
     try:
         structure_to_data(frame.atoms, sid=0, energy=frame.energy)
         check_labels(frame.atoms.numbers, frame.energy, frame.forces)
+        check_cell(frame.atoms)
         check_distances(frame.atoms)
         tally.tag_rules[assign_tags(frame.atoms, tally.settings.tags_from_constraints)] += 1
     except ValueError as error:

@@ -16,7 +16,7 @@ from ev2_plugin.data.dataset_report import Expectation, Finding, Inspection, Ran
 from ev2_plugin.data.energy_kind import compare_with_normalizer, judge_energies
 from ev2_plugin.data.lmdb import PER_ATOM_KEYS, REQUIRED_KEYS
 from ev2_plugin.data.metadata import FILE_NAME, count_edges, read_metadata
-from ev2_plugin.data.plausibility import check_distances
+from ev2_plugin.data.plausibility import check_cell, check_distances
 from ev2_plugin.data.stored import count_samples, dataset_files, read_samples
 from ev2_plugin.data.structures import data_to_structure, periodicity
 
@@ -79,8 +79,14 @@ class _Pass:
             return
         self._count_atoms(found, data)
         self._look_at_labels(found, name, data)
+        structure = data_to_structure(data)
         try:
-            check_distances(data_to_structure(data))
+            check_cell(structure)
+        except ValueError:
+            self.note(name, "have a cell that is singular for its periodic directions")
+            return
+        try:
+            check_distances(structure)
         except ValueError as error:
             self.note(name, f"have atoms in the same place ({error})")
         if measure:
@@ -127,6 +133,10 @@ class _Pass:
             if values is not None and values.is_floating_point() and not torch.isfinite(values).all():
                 self.note(name, f"have values of {key} that are not finite")
                 sound = False
+        numbers = data.atomic_numbers.int()
+        if ((numbers < 1) | (numbers >= len(chemical_symbols))).any():
+            self.note(name, f"have atomic numbers that are no elements (1 to {len(chemical_symbols) - 1})")
+            sound = False
         return sound
 
     def _count_atoms(self, found: Inspection, data: Data) -> None:

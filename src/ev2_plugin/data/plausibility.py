@@ -69,6 +69,21 @@ def check_labels(numbers: np.ndarray, energy: float | None, forces: np.ndarray |
             )
 
 
+def check_cell(atoms: Atoms) -> None:
+    """Refuse periodic directions that do not span a cell.
+
+    Raises:
+        ValueError: If a lattice vector of a periodic direction is zero or depends on others.
+    """
+    rows = atoms.cell.array[atoms.pbc]
+    lengths = np.linalg.norm(rows, axis=1)
+    # the volume that they span, beside that of a rectangular cell
+    if len(rows) and not np.sqrt(max(np.linalg.det(rows @ rows.T), 0.0)) > 1e-6 * lengths.prod():
+        raise ValueError(
+            f"the cell {atoms.cell.array.tolist()} is singular for its periodic directions {atoms.pbc.tolist()}"
+        )
+
+
 def check_distances(atoms: Atoms) -> None:
     """Refuse atoms that were written twice.
 

@@ -147,7 +147,7 @@ def find_candidates(
         skin: In Å.
 
     Raises:
-        ValueError: If a periodic cell is singular.
+        StructureError: If a periodic cell is singular or no numbers.
     """
     positions, cells, pbc = positions.clone(), cells.clone(), pbc.clone()  # the caller's may be written over
     wide = NeighborRule(rule.cutoff + skin, rule.max_neighbors, rule.strict)

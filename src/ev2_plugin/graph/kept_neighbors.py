@@ -21,6 +21,7 @@ from ev2_plugin.graph.kept_candidates import KeptCandidates, find_candidates, jo
 from ev2_plugin.graph.kept_edges import Geometry, edges_from_candidates
 from ev2_plugin.graph.neighbor_limit import NeighborRule
 from ev2_plugin.graph.neighbors import check_finite
+from ev2_plugin.graph.structure_error import StructureError
 
 AHEAD = 64
 """Batches of which the candidates are kept although they were only counted."""
@@ -56,7 +57,7 @@ class KeptNeighbors:
         """The edges that `radius_graph` finds, for the structures of the batch, which take the place of the last ones.
 
         Raises:
-            ValueError: As `radius_graph` does.
+            StructureError: As `radius_graph` does.
         """
         graph, self.present = self._graph(batch)
         self.ahead.clear()
@@ -66,7 +67,7 @@ class KeptNeighbors:
         """Edges of each structure; what is found serves the next batch if it has these structures.
 
         Raises:
-            ValueError: As `radius_graph` does.
+            StructureError: As `radius_graph` does.
         """
         graph, kept = self._graph(batch)
         self.ahead.append(kept)
@@ -74,11 +75,11 @@ class KeptNeighbors:
 
     @torch.no_grad()
     def _graph(self, batch: Geometry) -> tuple[EdgeGraph, KeptCandidates]:
-        check_finite(batch.positions)
         if int(batch.natoms.sum()) != len(batch.positions):
             raise ValueError(
                 f"natoms adds up to {int(batch.natoms.sum())} atoms, but there are {len(batch.positions)} positions"
             )
+        check_finite(batch.positions, batch.natoms)
         kept, fresh = self._known(batch)
         while True:
             edges = edges_from_candidates(batch, kept, self.rule, fresh)
@@ -117,7 +118,10 @@ class KeptNeighbors:
 
     def _search(self, batch: Geometry, which: list[int]) -> KeptCandidates:
         part = batch if len(which) == len(batch.ids) else _select(batch, which)
-        return find_candidates(part.ids, part.positions, part.cells, part.pbc, part.natoms, self.rule, self.skin)
+        try:
+            return find_candidates(part.ids, part.positions, part.cells, part.pbc, part.natoms, self.rule, self.skin)
+        except StructureError as error:
+            raise StructureError(which[error.place], error.fault) from error
 
 
 def edges_of_structures(graph: EdgeGraph, natoms: Int[Tensor, " structures"]) -> list[int]:

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ev2_plugin.graph.structure_error import StructureError
+
 COINCIDENT = 0.01
 """Two atoms closer than this (Å) are one atom written twice; the host drops such pairs silently."""
 
@@ -79,13 +81,16 @@ def refuse_coincident(
     """Refuse atoms that lie on each other.
 
     Raises:
-        ValueError: Naming the first such pair.
+        StructureError: Naming the first such pair.
     """
     coincident = (squared <= COINCIDENT**2).nonzero()
     if len(coincident):
-        first = coincident[0, 0]
-        raise ValueError(
-            f"atoms {int(senders[first])} and {int(receivers[first])} of system "
-            f"{int(system[receivers[first]])} are {float(squared[first]) ** 0.5:.4f} Å apart (periodic images "
-            "included): atoms must not coincide"
+        pair = coincident[0, 0]
+        place = int(system[receivers[pair]])
+        first = int((system < place).sum())
+        one, other = sorted((int(senders[pair]) - first, int(receivers[pair]) - first))
+        raise StructureError(
+            place,
+            f"atoms {one} and {other} are {float(squared[pair]) ** 0.5:.4f} Å apart (periodic images included): atoms "
+            "must not coincide",
         )

@@ -21,6 +21,7 @@ from ev2_plugin.graph.edge_graph import EdgeGraph
 from ev2_plugin.graph.kd_tree import kd_tree_search
 from ev2_plugin.graph.neighbor_limit import COINCIDENT, NeighborRule, nearest, refuse_coincident
 from ev2_plugin.graph.periodic import Copies, PeriodicSystems, combination, copies_within, periodic_systems
+from ev2_plugin.graph.structure_error import StructureError, place_of_atom
 
 __all__ = ["COINCIDENT", "NeighborRule", "SearchMethod", "check_finite", "radius_graph"]
 
@@ -56,12 +57,12 @@ def radius_graph(
         Edges sorted by receiver; a receiver's edges come in the order of sender, then periodic image.
 
     Raises:
-        ValueError: If a position is not finite, a periodic cell is singular, two atoms coincide, or the method does
-            not serve the device.
+        StructureError: If a position is not finite, a periodic cell is singular, or two atoms coincide.
+        ValueError: If the method does not serve the device.
     """
-    check_finite(positions)
     if int(natoms.sum()) != len(positions):
         raise ValueError(f"natoms adds up to {int(natoms.sum())} atoms, but there are {len(positions)} positions")
+    check_finite(positions, natoms)
     systems = periodic_systems(positions, cells, pbc, natoms, rule.cutoff)
     with torch.no_grad():
         if method == "all_pairs" or not len(positions):
@@ -74,16 +75,22 @@ def radius_graph(
     return EdgeGraph(senders, receivers, vectors, len(positions))
 
 
-def check_finite(positions: Float[Tensor, "atoms 3"]) -> None:
+def check_finite(positions: Float[Tensor, "atoms 3"], natoms: Int[Tensor, " systems"]) -> None:
     """Refuse positions that are no numbers.
 
+    Args:
+        positions: Positions in Å.
+        natoms: Atoms of each system.
+
     Raises:
-        ValueError: Naming the first such atom.
+        StructureError: Naming the first such atom.
     """
     finite = torch.isfinite(positions).all(dim=-1)
     if not finite.all():
-        atom = int((~finite).nonzero()[0])
-        raise ValueError(f"position of atom {atom} is {positions[atom].tolist()}: positions must be finite numbers (Å)")
+        first = int((~finite).nonzero()[0])
+        system, atom = place_of_atom(first, natoms)
+        where = positions[first].tolist()
+        raise StructureError(system, f"position of atom {atom} is {where}: positions must be finite numbers (Å)")
 
 
 def search_form(method: SearchMethod, device: torch.device) -> Callable[[PeriodicSystems, Copies, float], Search]:

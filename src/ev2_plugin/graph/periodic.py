@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ev2_plugin.graph.structure_error import StructureError
+
 ATOMS_TIMES_IMAGES = 1 << 19
 """Copies looked at together before those out of reach are dropped: bounds the memory."""
 
@@ -74,7 +76,7 @@ def periodic_systems(
         cutoff: Largest distance in Å.
 
     Raises:
-        ValueError: If a periodic cell is singular.
+        StructureError: If a periodic cell is singular or no numbers.
     """
     device = positions.device
     bases = _bases(cells.detach().cpu(), pbc.cpu())
@@ -188,8 +190,12 @@ def _bases(cells: Tensor, pbc: Tensor) -> Tensor:
     singular = (~(volumes > 1e-6 * scales)).nonzero().flatten()  # also where they are NaN
     if len(singular):
         system = int(singular[0])
-        raise ValueError(
-            f"cell of system {system} is singular for its periodic directions {pbc[system].tolist()}: "
-            f"{cells[system].tolist()}; give linearly independent lattice vectors (Å) or switch periodicity off"
+        cell = f"its cell {cells[system].tolist()}"
+        if not torch.isfinite(cells[system, pbc[system]]).all():
+            raise StructureError(system, f"{cell} must be finite numbers (Å)")
+        raise StructureError(
+            system,
+            f"{cell} is singular for its periodic directions {pbc[system].tolist()}: give linearly independent "
+            "lattice vectors (Å) or switch periodicity off",
         )
     return bases

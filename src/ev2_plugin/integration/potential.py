@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch_geometric.data import Batch
 
 from ev2_plugin.graph.kept_neighbors import Geometry, KeptNeighbors, edges_of_structures
 from ev2_plugin.graph.neighbors import NeighborRule, radius_graph
+from ev2_plugin.graph.structure_error import StructureError
 from ev2_plugin.integration.backbone import EquiformerV2, EquiformerV2Backbone
 from ev2_plugin.integration.energy_kind import EnergyKind, energy_kind
 from ev2_plugin.integration.heads import EnergyHead, ForceHead, StressHead
@@ -120,12 +122,14 @@ class ModelPotential(_OfModel):
 
     def num_edges(self, structures: Structures) -> list[int]:
         """Edges of each structure within cutoff and neighbour limit."""
-        return self.neighbors.count(self._geometry(structures.to(self.device)))
+        with _named(structures):
+            return self.neighbors.count(self._geometry(structures.to(self.device)))
 
     def _batch(self, structures: Structures) -> AtomBatch:
-        check_elements(structures.atomic_numbers, self.backbone.config.max_num_elements)
         dtype = self.backbone.sphere_embedding.weight.dtype
-        graph = self.neighbors.graph(self._geometry(structures))
+        with _named(structures):
+            check_elements(structures.atomic_numbers, structures.natoms, self.backbone.config.max_num_elements)
+            graph = self.neighbors.graph(self._geometry(structures))
         graph = replace(graph, vectors=graph.vectors.to(dtype))
         if isinstance(self.model, HydraModel):
             self.model.device = self.device.type  # which it would take from the tensors of a host batch
@@ -157,6 +161,15 @@ class HostModelPotential(_OfModel):
                 "and others differ in it: give structures of one periodicity at a time"
             )
         return host_batch(structures)
+
+
+@contextmanager
+def _named(structures: Structures) -> Iterator[None]:
+    """Say by its id which structure cannot be right."""
+    try:
+        yield
+    except StructureError as error:
+        raise error.named(f"structure {structures.ids[error.place]}") from error
 
 
 def is_of_plugin(model: nn.Module) -> bool:

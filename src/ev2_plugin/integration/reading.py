@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ev2_plugin.graph.edge_graph import sort_by_receiver
 from ev2_plugin.graph.neighbors import COINCIDENT, check_finite
+from ev2_plugin.graph.structure_error import StructureError, place_of_atom
 from ev2_plugin.integration.config import HostOptions
 from ev2_plugin.model.batch import AtomBatch, build_batch, check_elements
 from ev2_plugin.model.config import ModelConfig
@@ -27,7 +28,8 @@ def read_batch(data: Any, config: ModelConfig, options: HostOptions, dtype: torc
         dtype: Of the model's parameters.
 
     Raises:
-        ValueError: If something is missing or the structures are refused by `build_batch`.
+        StructureError: If a structure is refused by `build_batch`; with its `sid`.
+        ValueError: If something is missing.
     """
     positions, natoms = _need(data, "pos"), _need(data, "natoms").reshape(-1)
     atomic_numbers = _need(data, "atomic_numbers").long().reshape(-1)
@@ -36,14 +38,29 @@ def read_batch(data: Any, config: ModelConfig, options: HostOptions, dtype: torc
     pbc = _periodicity(data, options, natoms)
     cells = _need(data, "cell").reshape(-1, 3, 3) if pbc.any() else positions.new_zeros(len(natoms), 3, 3)
     cells = cells.to(positions.dtype)
-    if options.otf_graph:
-        atoms = build_batch(atomic_numbers, positions, cells, pbc, natoms, config)
-    else:
-        check_elements(atomic_numbers, config.max_num_elements)
-        check_finite(positions)
-        with torch.autocast(positions.device.type, enabled=False):  # vectors are geometry, not features
-            atoms = AtomBatch(atomic_numbers, natoms, _given_edges(data, positions, cells))
+    try:
+        if options.otf_graph:
+            atoms = build_batch(atomic_numbers, positions, cells, pbc, natoms, config)
+        else:
+            check_elements(atomic_numbers, natoms, config.max_num_elements)
+            check_finite(positions, natoms)
+            with torch.autocast(positions.device.type, enabled=False):  # vectors are geometry, not features
+                atoms = AtomBatch(atomic_numbers, natoms, _given_edges(data, positions, cells, natoms))
+    except StructureError as error:
+        raise error.named(name_in_batch(data, error.place)) from error
     return _cast(atoms, dtype)
+
+
+def name_in_batch(data: Any, place: int) -> str:
+    """How a structure of a batch is called in messages: by its place, and by `sid` and `fid` where there are any."""
+    ids = []
+    for key in ("sid", "fid"):
+        values = getattr(data, key, None)
+        if isinstance(values, Tensor):
+            values = values.reshape(-1).tolist()
+        if isinstance(values, list | tuple) and place < len(values):
+            ids.append(f"{key} {values[place]}")
+    return f"structure {place} of the batch" + (f" ({', '.join(ids)})" if ids else "")
 
 
 def _need(data: Any, key: str) -> Tensor:
@@ -67,7 +84,7 @@ def _periodicity(data: Any, options: HostOptions, natoms: Tensor) -> Tensor:
     return flags.reshape(-1, 3).to(dtype=torch.bool, device=natoms.device)
 
 
-def _given_edges(data: Any, positions: Tensor, cells: Tensor) -> Any:
+def _given_edges(data: Any, positions: Tensor, cells: Tensor, natoms: Tensor) -> Any:
     senders, receivers = _need(data, "edge_index")
     outside = (data.edge_index < 0) | (data.edge_index >= len(positions))
     if outside.any():
@@ -79,15 +96,20 @@ def _given_edges(data: Any, positions: Tensor, cells: Tensor) -> Any:
         neighbors = _need(data, "neighbors").reshape(-1)
         if int(neighbors.sum()) != len(senders):
             raise ValueError(f"neighbors adds up to {int(neighbors.sum())} edges, but edge_index has {len(senders)}")
+        whole = torch.isfinite(cells).flatten(1).all(dim=1)
+        if not whole.all():
+            place = int((~whole).nonzero()[0])
+            raise StructureError(place, f"its cell {cells[place].tolist()} must be finite numbers (Å)")
         cell_of_edge = torch.repeat_interleave(cells, neighbors, dim=0)
         offsets = data.cell_offsets.to(positions.dtype).unsqueeze(1)
         vectors = vectors + torch.bmm(offsets, cell_of_edge).squeeze(1)
     short = torch.linalg.vector_norm(vectors, dim=-1) <= COINCIDENT
     if short.any():
         edge = int(short.nonzero()[0])
-        raise ValueError(
-            f"edge {edge} from atom {int(senders[edge])} to atom {int(receivers[edge])} is not longer than "
-            f"{COINCIDENT} Å"
+        (place, one), (_, other) = (place_of_atom(int(ends[edge]), natoms) for ends in (senders, receivers))
+        raise StructureError(
+            place,
+            f"edge {edge} from atom {one} to atom {other} is not longer than {COINCIDENT} Å: atoms must not coincide",
         )
     return sort_by_receiver(senders, receivers, vectors, len(positions))
 

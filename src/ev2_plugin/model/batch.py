@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ev2_plugin.graph.edge_graph import EdgeGraph
 from ev2_plugin.graph.neighbors import SearchMethod, radius_graph
+from ev2_plugin.graph.structure_error import StructureError, place_of_atom
 from ev2_plugin.model.config import ModelConfig
 
 
@@ -39,18 +40,30 @@ class AtomBatch:
         return torch.repeat_interleave(structures, self.natoms, output_size=len(self.atomic_numbers))
 
 
-def check_elements(atomic_numbers: Int[Tensor, " atoms"], max_num_elements: int) -> None:
-    """Refuse elements without a row in the embedding tables.
+def check_elements(
+    atomic_numbers: Int[Tensor, " atoms"], natoms: Int[Tensor, " structures"], max_num_elements: int
+) -> None:
+    """Refuse what is no element, and elements without a row in the embedding tables.
+
+    Args:
+        atomic_numbers: Elements.
+        natoms: Atoms of each structure.
+        max_num_elements: Rows of the tables.
 
     Raises:
-        ValueError: Naming the first such atom.
+        StructureError: Naming the first such atom.
     """
-    outside = (atomic_numbers < 0) | (atomic_numbers >= max_num_elements)
+    outside = (atomic_numbers < 1) | (atomic_numbers >= max_num_elements)
     if outside.any():
-        atom = int(outside.nonzero()[0])
-        raise ValueError(
-            f"atom {atom} has atomic number {int(atomic_numbers[atom])}, but the model's tables end at "
-            f"{max_num_elements - 1} (max_num_elements={max_num_elements})"
+        first = int(outside.nonzero()[0])
+        place, atom = place_of_atom(first, natoms)
+        number = int(atomic_numbers[first])
+        if number < 1:
+            raise StructureError(place, f"atom {atom} has atomic number {number}: elements are counted from 1")
+        raise StructureError(
+            place,
+            f"atom {atom} has atomic number {number}, but the model's tables end at {max_num_elements - 1} "
+            f"(max_num_elements={max_num_elements}): it was not trained for this element",
         )
 
 
@@ -73,9 +86,9 @@ def build_batch(
         config: Cutoff, neighbour limit, table size and backend: `reference` compares all pairs, the edges are the same.
 
     Raises:
-        ValueError: If an element is outside the tables or `radius_graph` refuses the geometry.
+        StructureError: If an element is outside the tables or `radius_graph` refuses the geometry.
     """
-    check_elements(atomic_numbers, config.max_num_elements)
+    check_elements(atomic_numbers, natoms, config.max_num_elements)
     method: SearchMethod = "all_pairs" if config.backend == "reference" else "auto"
     graph = radius_graph(positions, cells, pbc, natoms, config.neighbor_rule, method)
     return AtomBatch(atomic_numbers, natoms, graph)

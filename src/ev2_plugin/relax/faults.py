@@ -51,14 +51,20 @@ def _blame(error: Exception, potential: Potential, structures: Structures) -> Re
         return RelaxationError(f"one of the structures {', '.join(structures.ids)}: {error}")
     for index, name in enumerate(structures.ids):
         if len(structures) == 1:
-            return RelaxationError(f"structure {name}: {error}")
+            return fault_of(name, error)
         try:
             potential(structures.select([index]))
         except Exception as own:  # likewise
             if not is_out_of_memory(own):
-                return RelaxationError(f"structure {name}: {own}")
+                return fault_of(name, own)
     names = ", ".join(structures.ids)
     return RelaxationError(f"structures {names} together, though each alone can be evaluated: {error}")
+
+
+def fault_of(name: str, error: Exception) -> RelaxationError:
+    """What is wrong with a structure, by its id, which the error may name already."""
+    who, what = f"structure {name}: ", str(error)
+    return RelaxationError(what if what.startswith(who) else who + what)
 
 
 def _check_finite(prediction: Prediction, structures: Structures) -> None:

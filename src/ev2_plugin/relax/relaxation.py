@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ev2_plugin.potential.protocol import Potential, Prediction
 from ev2_plugin.potential.structures import rows_of
-from ev2_plugin.relax.faults import RelaxationError, evaluate
+from ev2_plugin.relax.faults import RelaxationError, evaluate, fault_of
 from ev2_plugin.relax.group import Group, Member, Relaxed
 from ev2_plugin.relax.per_structure import segments
 from ev2_plugin.relax.settings import Budget, Settings
@@ -105,7 +105,7 @@ class Relaxation:
                 raise ValueError("it has no atoms")
             (edges,) = self.potential.num_edges(structures)
         except Exception as error:  # of the dataset or of the potential: each has its own
-            raise RelaxationError(f"structure {name}: {error}") from error
+            raise fault_of(name, error) from error
         member = Member(self.next, edges)
         self.next += 1
         return Group((member,), structures, self.settings.optimizer.start(structures.natoms))

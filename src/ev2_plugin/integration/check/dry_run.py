@@ -170,7 +170,7 @@ def _surveys(config: Config, trainer: Any, network: HostModel) -> tuple[Survey, 
     datasets = {name: getattr(trainer, f"{name}_dataset", None) for name in ("train", "val", "test", "relax")}
     labels = needed_labels(config)
     return tuple(
-        survey(split, dataset, labels, network.config.max_num_elements)
+        survey(split, dataset, labels, network.config.max_num_elements, network.options.use_pbc)
         for split, dataset in datasets.items()
         if dataset is not None
     )
