@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ev2_plugin.adsorbml.plain_pickle import load_plain
 from ev2_plugin.adsorbml.records import Target
+from ev2_plugin.storage.safe_pickle import load_pickle
 
 CLEAN_SURFACE = "surface"
 
@@ -81,7 +81,7 @@ def _counts(counts: Any, where: str) -> tuple[int, int]:
 
 
 def _systems(path: Path, kind: type) -> list[tuple[str, Any]]:
-    content = load_plain(path)
+    content = load_pickle(path)
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}; it should map systems to their configurations")
     wrong = [system for system, configs in content.items() if not isinstance(configs, kind)]
