@@ -128,11 +128,11 @@ def test_a_killed_shard_goes_on_and_ends_with_the_same_files(tmp_path: Path) -> 
 def test_jobs_of_a_cluster_do_the_open_shards(campaign: Campaign, undisturbed: dict[str, Any]) -> None:
     settle_relaxation(campaign, {**EMT, "shards": 2})
     run_shard(campaign, 1, Machine())
-    jobs = submit_shards(campaign, Machine(), Allocation(gpus=0, hours=0.1))
-    assert len(jobs) == 1  # there is no SLURM here: a process of this machine
+    jobs = submit_shards(campaign, Machine(), Allocation(gpus=0, hours=0.1, cluster="local"))
+    assert len(jobs) == 1
     jobs[0].result()
     check_same(campaign, undisturbed, 2)
-    assert submit_shards(campaign, Machine(), Allocation(gpus=0)) == []
+    assert submit_shards(campaign, Machine(), Allocation(gpus=0, cluster="local")) == []
 
 
 def test_an_error_in_one_shard_disturbs_no_other(campaign: Campaign) -> None:

@@ -151,7 +151,7 @@ def test_a_rank_that_cannot_import_shows_the_real_error(
 
 
 def test_submitted_run_of_two_ranks_trains_without_a_cluster(arguments: list[str]) -> None:
-    launcher.main([*arguments, "--submit", "--num-gpus", "2", "--identifier", "job"])
+    launcher.main([*arguments, "--submit", "--cluster", "local", "--num-gpus", "2", "--identifier", "job"])
     wait_for(lambda: len(list(Path("logs").glob("*/*_result.pkl"))) == 2, "the job's results")
     outcomes = [pickle.loads(path.read_bytes())[0] for path in Path("logs").glob("*/*_result.pkl")]
     assert outcomes == ["success", "success"], logs()

@@ -142,6 +142,7 @@ def relax(
     cpus: Annotated[int, typer.Option(help="CPUs of a job.")] = 4,
     gpus: Annotated[int, typer.Option(help="GPUs of a job; 0 for none.")] = 1,
     at_once: Annotated[int, typer.Option(help="Jobs that run at the same time, at most.")] = 256,
+    cluster: Annotated[str, typer.Option(help="Where --submit runs: slurm, or local for processes here.")] = "slurm",
 ) -> None:
     """Relax all initial structures with a model (or a calculator)."""
     with one_sentence_errors(RuntimeError):
@@ -151,7 +152,7 @@ def relax(
         model = {"checkpoint": None if checkpoint is None else str(checkpoint.resolve()), "energies": energies}
         limits = {"shards": shards, "fmax": fmax, "steps": steps, "optimizer": optimizer}
         machine = Machine(device, max_edges, max_structures)
-        allocation = Allocation(partition, hours, memory, cpus, gpus, account, at_once)
+        allocation = Allocation(partition, hours, memory, cpus, gpus, account, at_once, cluster)
         _relax(
             Campaign(campaign),
             {**model, **limits, **_named(calculator, keywords)},

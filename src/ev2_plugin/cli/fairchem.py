@@ -10,5 +10,10 @@ def fairchem(
 ) -> None:
     """Run fairchem with the plugin: train, validate, predict, run-relaxations (ev2 fairchem --help)."""
     from ev2_plugin.integration.launcher import main
+    from ev2_plugin.integration.slurm import SubmissionError
 
-    main(arguments or [])
+    try:
+        main(arguments or [])
+    except SubmissionError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from submitit import AutoExecutor, Job
+from submitit import Job
 from submitit.helpers import Checkpointable
 
 from ev2_plugin.adsorbml.campaign import Campaign
@@ -29,6 +29,7 @@ from ev2_plugin.adsorbml.shards import (
     stage_of,
 )
 from ev2_plugin.adsorbml.structure_files import Placement, PlacementSource, list_placements
+from ev2_plugin.integration.slurm import open_executor, refusals
 from ev2_plugin.potential.ase_calculator import CalculatorPotential
 from ev2_plugin.potential.calculators import build_calculator
 from ev2_plugin.potential.protocol import Potential
@@ -60,7 +61,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Allocation:
-    """What a job of SLURM asks for.
+    """What a job asks for.
 
     Attributes:
         partition: None for the cluster's default.
@@ -70,6 +71,7 @@ class Allocation:
         gpus: Per job; 0 for none.
         account: None for the user's own.
         at_once: Jobs that run at the same time, at most.
+        cluster: `slurm`, or `local` for processes of this machine.
     """
 
     partition: str | None = None
@@ -79,6 +81,7 @@ class Allocation:
     gpus: int = 1
     account: str | None = None
     at_once: int = 256
+    cluster: str = "slurm"
 
 
 def settle_relaxation(campaign: Campaign, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,13 +196,16 @@ class ShardJob(Checkpointable):
 
 
 def submit_shards(campaign: Campaign, machine: Machine, allocation: Allocation) -> list[Job]:
-    """Hand the shards that are not complete to SLURM, or to processes of this machine where there is none.
+    """Hand the shards that are not complete to SLURM, or to processes of this machine.
 
     Returns:
         Their jobs, which write logs to `submitit/` of the campaign; none if all shards are complete.
+
+    Raises:
+        SubmissionError: If there is no SLURM or it does not take the jobs.
     """
     shards = [one.shard for one in count_shards(campaign) if not one.complete]
-    executor = AutoExecutor(folder=campaign.folder.resolve() / "submitit" / "%j", slurm_max_num_timeout=10)
+    executor = open_executor(allocation.cluster, campaign.folder.resolve() / "submitit" / "%j", time_limits=10)
     executor.update_parameters(
         name=f"ev2-adsorbml-{stage_of(campaign)}",
         timeout_min=max(1, round(allocation.hours * 60)),
@@ -211,7 +217,8 @@ def submit_shards(campaign: Campaign, machine: Machine, allocation: Allocation) 
         slurm_array_parallelism=allocation.at_once,
     )
     there = type(campaign)(campaign.folder.resolve())
-    return executor.map_array(ShardJob(), [there] * len(shards), shards, [machine] * len(shards)) if shards else []
+    with refusals():
+        return executor.map_array(ShardJob(), [there] * len(shards), shards, [machine] * len(shards)) if shards else []
 
 
 def _potential(settings: Mapping[str, Any], device: str) -> tuple[Potential, str, dict[str, str]]:

@@ -6,19 +6,23 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from fairchem.core.common import distutils
 from fairchem.core.common.flags import Flags
 from fairchem.core.common.utils import save_experiment_log, setup_logging
-from submitit import AutoExecutor
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ev2_plugin.integration.check.settings import check_settings
 from ev2_plugin.integration.host_classes import only_needed_imports
+from ev2_plugin.integration.job_script import after_the_run, before_the_run
 from ev2_plugin.integration.known_keys import names_our_trainer
 from ev2_plugin.integration.preflight import check_datasets
 from ev2_plugin.integration.run_config import Config, build_run_config, expand_sweep, without_unread_datasets
 from ev2_plugin.integration.runner import Runner, run_rank
+from ev2_plugin.integration.slurm import CLUSTERS, open_executor, partition_has_gpus, refusals
 
+_TIME_LIMITS = 100
+"""How often a run may reach the time limit of a job and be queued again."""
 _MODES_OF_TRAINED_MODELS = ("predict", "validate", "run-relaxations")
 
 
@@ -31,12 +35,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         FileNotFoundError: If the config, one of its includes, a dataset or the checkpoint does not exist.
         ImportError: If a class that the config names cannot be imported.
+        SubmissionError: If there is no SLURM for `--submit`, or it does not take the run.
         ValueError: If the config or an override is wrong, a dataset is empty or lacks labels, or a checkpoint does
             not fit.
     """
     setup_logging()
     parser = Flags().get_parser()
     parser.prog = "ev2 fairchem"
+    parser.add_argument(
+        "--cluster",
+        choices=CLUSTERS,
+        default="slurm",
+        help="Where --submit runs: SLURM, or this machine, in the background",
+    )
     args, overrides = parser.parse_known_args(argv)
     if args.num_gpus < 1 or args.num_nodes < 1:
         parser.error("--num-gpus (ranks per node) and --num-nodes must be at least 1")
@@ -95,25 +106,38 @@ def run_ranks(config: Config, ranks: int) -> None:
 
 
 def _submit(args: argparse.Namespace, config: Config) -> None:
-    """Hand the run, or each run of a sweep, to SLURM; to processes of this machine where there is none."""
+    """Hand the run, or each run of a sweep, to SLURM, or to processes of this machine."""
     configs = expand_sweep(config, args.sweep_yml) if args.sweep_yml else [config]
-    executor = AutoExecutor(folder=args.logdir / "%j", slurm_max_num_timeout=3)
+    executor = open_executor(args.cluster, args.logdir / "%j", _TIME_LIMITS)
+    given = config.get("slurm") or {}
+    if args.cluster == "slurm":
+        gpus = not args.cpu and partition_has_gpus(given.get("partition", args.slurm_partition))
+    else:
+        gpus = not args.cpu and torch.cuda.is_available()
     executor.update_parameters(
         name=args.identifier or "ev2",
         mem_gb=args.slurm_mem,
         timeout_min=args.slurm_timeout * 60,
         slurm_partition=args.slurm_partition,
-        # a cluster without GPUs rejects the request for them, even for none
-        gpus_per_node=None if args.cpu else args.num_gpus,
+        gpus_per_node=args.num_gpus if gpus else None,  # a cluster without GPUs rejects the request for them
         cpus_per_task=config.get("optim", {}).get("num_workers", 0) + 1,
         tasks_per_node=args.num_gpus,
         nodes=args.num_nodes,
-        slurm_additional_parameters=config.get("slurm"),
+        slurm_additional_parameters={"requeue": True, **given},
         slurm_qos=args.slurm_qos,
         slurm_account=args.slurm_account,
+        slurm_setup=before_the_run(),
+        slurm_teardown=after_the_run([_checkpoints_of(one) for one in configs]),
+        # ranks that miss one that failed end by themselves; ended by srun they would look as if killed from outside
+        slurm_srun_args=["--kill-on-bad-exit=0"],
     )
     for one in configs:
         one["slurm"] = {**copy.deepcopy(executor.parameters), "folder": str(executor.folder)}
-    jobs = executor.map_array(Runner(submitted=True), configs)
+    with refusals():
+        jobs = executor.map_array(Runner(submitted=True), configs)
     log_file = save_experiment_log(args, jobs, configs)
     logging.info(f"submitted {', '.join(job.job_id for job in jobs)}; listed in {log_file}")
+
+
+def _checkpoints_of(config: Config) -> Path:
+    return Path(config["run_dir"]).absolute() / "checkpoints" / config["timestamp_id"]

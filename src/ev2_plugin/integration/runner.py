@@ -6,10 +6,12 @@ functions of this module, so that each worker imports and registers what its con
 
 import copy
 import logging
+import socket
 
 import torch
 from fairchem.core import _cli as host
 from fairchem.core.common.utils import new_trainer_context
+from submitit import JobEnvironment
 from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
 
 from ev2_plugin.integration.host_classes import only_needed_imports
@@ -38,8 +40,7 @@ class Runner(host.Runner):
         """
         config = copy.deepcopy(config)
         if self.submitted:
-            TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
-            config["submit"] = False  # the ranks are in the environment now: the host shall take them there
+            _enter_job(config)
         if not torch.cuda.is_available() and not config["cpu"]:
             logging.warning("no CUDA device here: running on the CPU, ranks joined by gloo")
             config["cpu"] = True
@@ -55,6 +56,29 @@ class Runner(host.Runner):
         """Save the training state when the scheduler takes the job away; the requeued job resumes it."""
         delayed = super().checkpoint(*args, **kwargs)
         return DelayedSubmission(Runner(self.submitted), *delayed.args, **delayed.kwargs)
+
+
+def _enter_job(config: Config) -> None:
+    """Tell torch and the host from submitit's environment which rank of which job this is.
+
+    Raises:
+        RuntimeError: If the job asked for GPUs and there are none here.
+    """
+    job, submitted = TorchDistributedEnvironment(), JobEnvironment()
+    if submitted.num_nodes == 1:
+        job.master_addr = "localhost"  # a machine need not know itself by the name that SLURM has for it
+    job.export(set_cuda_visible_devices=False, overwrite=True)
+    if submitted.global_rank == 0:
+        # left by a kill while submitit wrote it, it would be in the way when the job is next queued again
+        pickle = submitted.paths.submitted_pickle
+        pickle.with_suffix(f"{pickle.suffix}.save_tmp").unlink(missing_ok=True)
+    config["submit"] = False  # the ranks are in the environment now: the host shall take them there
+    # The host would write the job's pickle anew in place, to note the run's name, which is in it already. A kill in
+    # that moment leaves a job that cannot start again.
+    asked = config.get("slurm") or {}
+    asked.pop("folder", None)
+    if asked.get("gpus_per_node") and not torch.cuda.is_available():
+        raise RuntimeError(f"the job asked for GPUs, but torch finds no CUDA device on {socket.gethostname()}")
 
 
 _ended: list[Runner] = []
