@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import errno
 import logging
 import pickle
@@ -13,22 +12,18 @@ from typing import Any
 import fairchem.core.models.base  # noqa: F401  registers the hydra model
 import torch
 from fairchem.core.common.registry import registry
-from fairchem.core.common.utils import update_config
 from fairchem.core.modules.normalization.element_references import LinearReferences, create_element_references
 from fairchem.core.modules.normalization.normalizer import Normalizer
 from torch import nn
 
+from ev2_plugin.integration.checkpoint_form import check_named_classes, current_form
 from ev2_plugin.integration.element_references import from_elements, only_fitted
 from ev2_plugin.integration.energy_kind import energy_kind
 from ev2_plugin.integration.host_classes import import_class, named_classes
 from ev2_plugin.integration.model_outputs import ModelOutputs, with_parts
 from ev2_plugin.integration.potential import HostModelPotential, ModelPotential, potential_of
 from ev2_plugin.integration.registration import register
-from ev2_plugin.integration.stand_ins import with_stand_ins
 from ev2_plugin.integration.weights import load_weights
-
-OLD_TARGETS = {"target": "energy", "grad_target": "forces"}
-"""Names of normalisers in files before fairchem 1.0."""
 
 
 def load_potential(checkpoint: Path | str, device: str = "auto") -> ModelPotential | HostModelPotential:
@@ -50,11 +45,12 @@ def load_potential(checkpoint: Path | str, device: str = "auto") -> ModelPotenti
             the device is not there.
     """
     chosen = choose_device(device)
-    content = read_checkpoint(Path(checkpoint))
-    config = current_config(content["config"])
+    content = current_form(read_checkpoint(Path(checkpoint)), checkpoint)
+    config = content["config"]
+    check_named_classes(config, checkpoint)
     model = build_model(config["model"])
     load_weights(model, content, checkpoint)
-    normalizers, references = _normalizers(config, content, checkpoint), _references(config, content, checkpoint)
+    normalizers, references = saved_normalizers(content, checkpoint), saved_references(content, checkpoint)
     outputs = ModelOutputs(
         with_parts(config["outputs"]),
         {name: one.to(chosen) for name, one in normalizers.items()},
@@ -105,23 +101,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def current_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint's config in the form that fairchem 1.10 writes."""
-    made = copy.deepcopy(dict(config))
-    if "model_attributes" in made:
-        made["model"] = {**made.pop("model_attributes"), "name": made["model"]}
-    if isinstance(made.get("dataset"), list):
-        made["dataset"] = made["dataset"][0]
-    return update_config(made)
-
-
 def build_model(settings: Mapping[str, Any]) -> nn.Module:
     """A model with random weights, neighbours found on the fly.
 
     Args:
         settings: The config's `model` section.
     """
-    settings = {**with_stand_ins(settings), "otf_graph": True}
+    settings = {**settings, "otf_graph": True}
     if backbone := settings.get("backbone"):
         settings["backbone"] = {**backbone, **({"otf_graph": True} if "otf_graph" in backbone else {})}
         if settings.get("heads"):
@@ -133,9 +119,14 @@ def build_model(settings: Mapping[str, Any]) -> nn.Module:
     return registry.get_model_class(settings.pop("name"))(**settings)
 
 
-def _normalizers(config: Mapping[str, Any], content: Mapping[str, Any], source: object) -> dict[str, Normalizer]:
-    found = {OLD_TARGETS.get(name, name): _normalizer(state) for name, state in content.get("normalizers", {}).items()}
-    for target, entry in _transforms(config, "normalizer").items():
+def saved_normalizers(content: Mapping[str, Any], source: object) -> dict[str, Normalizer]:
+    """Normalisers by target, out of a checkpoint in its current form or out of its config.
+
+    Raises:
+        ValueError: If the config names one that neither has.
+    """
+    found = {name: _normalizer(state) for name, state in content["normalizers"].items()}
+    for target, entry in _transforms(content["config"], "normalizer").items():
         deviation = entry.get("rmsd", entry.get("stdev"))
         if target not in found and deviation is not None:
             found[target] = Normalizer(torch.as_tensor(entry.get("mean", 0.0)), torch.as_tensor(deviation))
@@ -148,11 +139,14 @@ def _normalizer(state: Mapping[str, Any]) -> Normalizer:
     return Normalizer(torch.as_tensor(state["mean"]), torch.as_tensor(deviation))
 
 
-def _references(config: Mapping[str, Any], content: Mapping[str, Any], source: object) -> dict[str, LinearReferences]:
-    found = {
-        target: create_element_references(state_dict=state) for target, state in content.get("elementrefs", {}).items()
-    }
-    for target, entry in from_elements(_transforms(config, "element_references")).items():
+def saved_references(content: Mapping[str, Any], source: object) -> dict[str, LinearReferences]:
+    """Element references by target, out of a checkpoint in its current form or out of its config.
+
+    Raises:
+        ValueError: If the config names some that neither has, or coefficients have no meaning.
+    """
+    found = {target: create_element_references(state_dict=state) for target, state in content["elementrefs"].items()}
+    for target, entry in from_elements(_transforms(content["config"], "element_references")).items():
         if target not in found and "state_dict" in entry:
             found[target] = create_element_references(state_dict=entry["state_dict"])
         _require(target in found, source, f"element references of {target}")

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ev2_plugin.integration.loading import current_config, load_potential, read_checkpoint
+from ev2_plugin.integration.checkpoint_form import current_config
+from ev2_plugin.integration.loading import load_potential, read_checkpoint
 from ev2_plugin.integration.potential import ModelPotential
 from ev2_plugin.integration.relaxation_budget import fitting_budget
 from ev2_plugin.integration.relaxation_input import NamedStructure, digest_of, read_structures

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fairchem.core.common.utils import match_state_dict
-from fairchem.core.modules.exponential_moving_average import ExponentialMovingAverage
+import torch
 from torch import Tensor, nn
 
-from ev2_plugin.model.state_dict import DERIVED
+from ev2_plugin.integration.misfit import likely_reason
+from ev2_plugin.model.architecture import shapes_of_weights
+from ev2_plugin.model.state_dict import strip_module_prefix
 
 _SHOWN = 5
 
@@ -23,16 +24,14 @@ def check_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: ob
         source: What to call the weights in the message.
 
     Raises:
-        ValueError: Naming the first weights that are missing, left over or of another shape.
+        ValueError: Naming the first weights that are missing, left over or of another shape, and the likely reason.
     """
-    own = model.state_dict()
-    expected = {name: tuple(value.shape) for name, value in own.items()}
-    given = (
-        {name: tuple(value.shape) for name, value in match_state_dict(own, state_dict).items()} if state_dict else {}
-    )
+    expected = {strip_module_prefix(name): tuple(value.shape) for name, value in model.state_dict().items()}
+    given = {strip_module_prefix(name): tuple(value.shape) for name, value in state_dict.items()}
+    weights = shapes_of_weights(given.items())
     problems = {
         "not in the checkpoint": [name for name in expected if name not in given],
-        "not in the model": [name for name in given if name not in expected and not DERIVED.search(name)],
+        "not in the model": [name for name in weights if name not in expected],
         "of another shape": [
             f"{name} {given[name]} instead of {shape}"
             for name, shape in expected.items()
@@ -45,27 +44,36 @@ def check_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: ob
         if names
     ]
     if found:
-        raise ValueError(f"checkpoint {source} does not fit the model of this config. Weights {'; '.join(found)}")
+        reason = likely_reason(shapes_of_weights(expected.items()), weights)
+        raise ValueError(
+            f"checkpoint {source} does not fit the model of this config. Weights {'; '.join(found)}."
+            + (f" Likely reason: {reason}" if reason else "")
+        )
 
 
-def load_weights(model: nn.Module, checkpoint: Mapping[str, Any], source: object) -> None:
-    """Give a model all weights of a checkpoint, averaged ones where the file has them.
+def load_weights(model: nn.Module, checkpoint: Mapping[str, Any], source: object, *, averaged: bool = True) -> bool:
+    """Give a model all weights of a checkpoint.
 
     Args:
         model: The model.
         checkpoint: `state_dict`, and perhaps `ema`.
         source: What to call the checkpoint in messages.
+        averaged: Take the averaged weights where the file has them.
+
+    Returns:
+        Whether the weights are averaged ones out of `ema`.
 
     Raises:
         ValueError: If a weight is missing, left over or of another shape.
     """
-    weights = checkpoint["state_dict"]
+    weights = {strip_module_prefix(name): value for name, value in checkpoint["state_dict"].items()}
     check_weights(model, weights, source)
-    model.load_state_dict(match_state_dict(model.state_dict(), weights), strict=False)
-    if (averages := checkpoint.get("ema")) is None:
-        return
-    trained = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+    model.load_state_dict(weights, strict=False)
+    averages = checkpoint.get("ema") if averaged else None
+    if averages is None:
+        return False
     shadows = averages["shadow_params"]
+    trained = _averaged_parameters(model, len(shadows))
     if len(shadows) != len(trained):
         raise ValueError(
             f"checkpoint {source} has {len(shadows)} averaged weights, the model {len(trained)} trained ones"
@@ -76,6 +84,14 @@ def load_weights(model: nn.Module, checkpoint: Mapping[str, Any], source: object
                 f"checkpoint {source}: averaged weight {name} has shape {tuple(shadow.shape)} instead of "
                 f"{tuple(weight.shape)}"
             )
-    ema = ExponentialMovingAverage(model.parameters(), averages["decay"])
-    ema.load_state_dict(averages)
-    ema.copy_to()
+    with torch.no_grad():
+        for (_, weight), shadow in zip(trained, shadows, strict=True):
+            weight.copy_(shadow)
+    return True
+
+
+def _averaged_parameters(model: nn.Module, count: int) -> list[tuple[str, nn.Parameter]]:
+    """The trained parameters; all of them if averages are as many, as some write them."""
+    parameters = list(model.named_parameters())
+    trained = [(name, weight) for name, weight in parameters if weight.requires_grad]
+    return parameters if len(parameters) == count else trained

@@ -1,0 +1,101 @@
+"""What checkpoints of any release hold, in the form that fairchem 1.10 writes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from fairchem.core.common.utils import update_config
+from torch import nn
+
+from ev2_plugin.integration.dens import without_denoising
+from ev2_plugin.integration.host_classes import named_classes
+from ev2_plugin.integration.registration import SHORT_NAMES
+from ev2_plugin.integration.stand_ins import with_stand_ins
+
+OLD_TARGETS = {"target": "energy", "grad_target": "forces"}
+"""Names of normalisers in files before fairchem 1.0."""
+
+_HOSTS_MODELS = "fairchem.core.models."
+_OF_ONE_SPLIT = ("format", "src", "transforms", "normalize_labels", "lin_ref", "oc20_ref")
+
+
+def current_form(checkpoint: Mapping[str, Any], source: object) -> dict[str, Any]:
+    """A checkpoint with its config, its model section and its normalisers under the names of today.
+
+    The plugin's classes stand for the host's EquiformerV2; weights of DeNS models become those of plain ones.
+
+    Args:
+        checkpoint: `state_dict` and `config`, as any release since the OCP trainers' first wrote them.
+        source: What to call it in messages.
+
+    Raises:
+        ValueError: If the config is of no known form.
+    """
+    if not isinstance(checkpoint["state_dict"], Mapping) or not isinstance(checkpoint["config"], Mapping):
+        raise ValueError(f"{source} is no checkpoint of a trainer: its state_dict and config are no mappings")
+    try:
+        config = current_config(checkpoint["config"])
+    except (AttributeError, KeyError, NotImplementedError, TypeError) as error:
+        raise ValueError(f"{source}: its config is of no form that a trainer writes ({error!r})") from error
+    config["model"] = with_stand_ins(config["model"])
+    normalizers = checkpoint.get("normalizers") or {}
+    return {
+        **without_denoising(checkpoint, source),
+        "config": config,
+        "normalizers": {OLD_TARGETS.get(name, name): state for name, state in normalizers.items()},
+        "elementrefs": dict(checkpoint.get("elementrefs") or {}),
+    }
+
+
+def current_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint's config in the form that fairchem 1.10 writes."""
+    made = copy.deepcopy(dict(config))
+    if "model_attributes" in made:
+        made["model"] = {**made.pop("model_attributes"), "name": made["model"]}
+    if "name" not in made["model"]:
+        raise KeyError("model.name")
+    dataset = made.get("dataset") or {}
+    if isinstance(dataset, list):
+        dataset = dataset[0]
+    if "loss_functions" not in made and "loss_fns" not in made:
+        # what the host's conversion of the oldest form reads
+        made["task"] = {"dataset": "trajectory_lmdb", **(made.get("task") or {})}
+        made.setdefault("optim", {})
+        if not any(key in dataset for key in _OF_ONE_SPLIT) and "train" in dataset:
+            dataset = dataset["train"]
+    made["dataset"] = dataset
+    return update_config(made)
+
+
+def check_named_classes(config: Mapping[str, Any], source: object) -> None:
+    """Refuse a config out of a file that names classes of other packages: building a model calls what is named.
+
+    Args:
+        config: With a model section.
+        source: What to call the file in the message.
+
+    Raises:
+        ValueError: Naming the class.
+    """
+    ours = {f"ev2_plugin.{name}" for name in SHORT_NAMES.values()}
+    for kind, name in named_classes({"model": {**config["model"], "finetune_config": None}}):
+        if kind != "model" or "." not in name or name in ours or _is_model_of_host(name):
+            continue
+        raise ValueError(
+            f"{source}: its config names the class {name}, which is neither ev2_plugin's nor fairchem's. Building it "
+            "would run code that the file chooses"
+        )
+
+
+def _is_model_of_host(name: str) -> bool:
+    module, _, attribute = name.rpartition(".")
+    if not module.startswith(_HOSTS_MODELS):
+        return False
+    try:
+        found = getattr(import_module(module), attribute, None)
+    except ImportError:
+        return False
+    return isinstance(found, type) and issubclass(found, nn.Module) and found.__module__.startswith(_HOSTS_MODELS)
