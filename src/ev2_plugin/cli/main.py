@@ -8,6 +8,7 @@ import typer
 
 from ev2_plugin.cli.adsorbml import adsorbml
 from ev2_plugin.cli.check import check
+from ev2_plugin.cli.convert import convert
 from ev2_plugin.cli.data import data
 from ev2_plugin.cli.demo import demo
 from ev2_plugin.cli.estimate import estimate
@@ -33,6 +34,7 @@ app.command(
 )(fairchem)
 app.add_typer(adsorbml)
 app.command(context_settings={"ignore_unknown_options": True})(check)
+app.command()(convert)
 app.add_typer(data)
 app.command()(demo)
 app.command(context_settings={"ignore_unknown_options": True})(estimate)

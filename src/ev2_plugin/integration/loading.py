@@ -12,18 +12,18 @@ from typing import Any
 import fairchem.core.models.base  # noqa: F401  registers the hydra model
 import torch
 from fairchem.core.common.registry import registry
-from fairchem.core.modules.normalization.element_references import LinearReferences, create_element_references
-from fairchem.core.modules.normalization.normalizer import Normalizer
 from torch import nn
 
 from ev2_plugin.integration.checkpoint_form import check_named_classes, current_form
-from ev2_plugin.integration.element_references import from_elements, only_fitted
 from ev2_plugin.integration.energy_kind import energy_kind
 from ev2_plugin.integration.host_classes import import_class, named_classes
 from ev2_plugin.integration.model_outputs import ModelOutputs, with_parts
 from ev2_plugin.integration.potential import HostModelPotential, ModelPotential, potential_of
 from ev2_plugin.integration.registration import register
+from ev2_plugin.integration.saved_transforms import saved_normalizers, saved_references
+from ev2_plugin.integration.sidecar import content_of
 from ev2_plugin.integration.weights import load_weights
+from ev2_plugin.storage.safetensors_file import SUFFIX, read_weights
 
 
 def load_potential(checkpoint: Path | str, device: str = "auto") -> ModelPotential | HostModelPotential:
@@ -33,7 +33,7 @@ def load_potential(checkpoint: Path | str, device: str = "auto") -> ModelPotenti
     the file has them. Predictions are made in the weights' precision, whatever the training's autocast was.
 
     Args:
-        checkpoint: Written by fairchem's trainer or the plugin's.
+        checkpoint: Written by fairchem's trainers or the plugin's; or `*.safetensors` written by `ev2 convert`.
         device: `auto` (CUDA if there is any), or a device of torch.
 
     Returns:
@@ -91,6 +91,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(errno.ENOENT, "no such checkpoint", str(path))
+    if path.suffix == SUFFIX:
+        return content_of(*read_weights(path), path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=False)
     except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
@@ -117,50 +119,3 @@ def build_model(settings: Mapping[str, Any]) -> nn.Module:
         if kind == "model":
             import_class(kind, name)
     return registry.get_model_class(settings.pop("name"))(**settings)
-
-
-def saved_normalizers(content: Mapping[str, Any], source: object) -> dict[str, Normalizer]:
-    """Normalisers by target, out of a checkpoint in its current form or out of its config.
-
-    Raises:
-        ValueError: If the config names one that neither has.
-    """
-    found = {name: _normalizer(state) for name, state in content["normalizers"].items()}
-    for target, entry in _transforms(content["config"], "normalizer").items():
-        deviation = entry.get("rmsd", entry.get("stdev"))
-        if target not in found and deviation is not None:
-            found[target] = Normalizer(torch.as_tensor(entry.get("mean", 0.0)), torch.as_tensor(deviation))
-        _require(target in found, source, f"normaliser of {target}")
-    return found
-
-
-def _normalizer(state: Mapping[str, Any]) -> Normalizer:
-    deviation = state["rmsd"] if "rmsd" in state else state["std"]
-    return Normalizer(torch.as_tensor(state["mean"]), torch.as_tensor(deviation))
-
-
-def saved_references(content: Mapping[str, Any], source: object) -> dict[str, LinearReferences]:
-    """Element references by target, out of a checkpoint in its current form or out of its config.
-
-    Raises:
-        ValueError: If the config names some that neither has, or coefficients have no meaning.
-    """
-    found = {target: create_element_references(state_dict=state) for target, state in content["elementrefs"].items()}
-    for target, entry in from_elements(_transforms(content["config"], "element_references")).items():
-        if target not in found and "state_dict" in entry:
-            found[target] = create_element_references(state_dict=entry["state_dict"])
-        _require(target in found, source, f"element references of {target}")
-    return only_fitted(found)
-
-
-def _transforms(config: Mapping[str, Any], name: str) -> dict[str, Mapping[str, Any]]:
-    """What the config says of each target; what was fitted or read from a file says nothing but the target."""
-    given = dict(((config.get("dataset") or {}).get("transforms") or {}).get(name) or {})
-    given.pop("file", None)
-    fitted = given.pop("fit", {}).get("targets", [])
-    return {**{target: {} for target in fitted}, **given}
-
-
-def _require(present: bool, source: object, what: str) -> None:
-    if not present:
-        raise ValueError(f"checkpoint {source} lacks the {what} that its config names")

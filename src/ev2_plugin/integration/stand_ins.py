@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ev2_plugin.integration.registration import SHORT_NAMES
+
 FLAT_MODELS = {
     "equiformer_v2": "ev2_plugin.EquiformerV2",
     "equiformer_v2s": "ev2_plugin.EquiformerV2",  # name in the first release of the OC20 checkpoints
@@ -88,6 +90,19 @@ def with_stand_ins(settings: Mapping[str, Any]) -> dict[str, Any]:
     if settings["name"] == "hydra" and heads and all(registered_name(name) in HYDRA_MODULES for name in named):
         return our_hydra_settings(settings)
     return dict(settings)
+
+
+def names_our_model(settings: Mapping[str, Any]) -> bool:
+    """Whether a model section is of the plugin alone: flat, or backbone and all heads."""
+    ours = {
+        name for (kind, short), path in SHORT_NAMES.items() if kind == "model" for name in (short, f"ev2_plugin.{path}")
+    }
+    backbone, heads = settings.get("backbone"), settings.get("heads")
+    if settings["name"] != "hydra":
+        return settings["name"] in ours
+    if not isinstance(backbone, Mapping) or not isinstance(heads, Mapping):
+        return False
+    return backbone.get("model") in ours and all(head.get("module") in ours for head in heads.values())
 
 
 def _known(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ev2_plugin.integration.misfit import likely_reason
@@ -51,27 +50,40 @@ def check_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: ob
         )
 
 
-def load_weights(model: nn.Module, checkpoint: Mapping[str, Any], source: object, *, averaged: bool = True) -> bool:
-    """Give a model all weights of a checkpoint.
+def load_weights(model: nn.Module, checkpoint: Mapping[str, Any], source: object) -> None:
+    """Give a model all weights of a checkpoint, averaged ones where the file has them.
 
     Args:
         model: The model.
         checkpoint: `state_dict`, and perhaps `ema`.
         source: What to call the checkpoint in messages.
-        averaged: Take the averaged weights where the file has them.
-
-    Returns:
-        Whether the weights are averaged ones out of `ema`.
 
     Raises:
         ValueError: If a weight is missing, left over or of another shape.
     """
-    weights = {strip_module_prefix(name): value for name, value in checkpoint["state_dict"].items()}
-    check_weights(model, weights, source)
-    model.load_state_dict(weights, strict=False)
+    model.load_state_dict(chosen_weights(model, checkpoint, source), strict=False)
+
+
+def chosen_weights(
+    model: nn.Module, checkpoint: Mapping[str, Any], source: object, *, averaged: bool = True
+) -> dict[str, Tensor]:
+    """The weights of a checkpoint under the names and in the order of the model they are for.
+
+    Args:
+        model: It may be on the meta device: only its names and shapes are looked at.
+        checkpoint: `state_dict`, and perhaps `ema`.
+        source: What to call the checkpoint in messages.
+        averaged: Take the averaged weights where the file has them.
+
+    Raises:
+        ValueError: If a weight is missing, left over or of another shape.
+    """
+    given = {strip_module_prefix(name): value for name, value in checkpoint["state_dict"].items()}
+    check_weights(model, given, source)
+    weights = {name: given[name] for name in map(strip_module_prefix, model.state_dict())}
     averages = checkpoint.get("ema") if averaged else None
     if averages is None:
-        return False
+        return weights
     shadows = averages["shadow_params"]
     trained = _averaged_parameters(model, len(shadows))
     if len(shadows) != len(trained):
@@ -84,10 +96,8 @@ def load_weights(model: nn.Module, checkpoint: Mapping[str, Any], source: object
                 f"checkpoint {source}: averaged weight {name} has shape {tuple(shadow.shape)} instead of "
                 f"{tuple(weight.shape)}"
             )
-    with torch.no_grad():
-        for (_, weight), shadow in zip(trained, shadows, strict=True):
-            weight.copy_(shadow)
-    return True
+        weights[name] = shadow
+    return weights
 
 
 def _averaged_parameters(model: nn.Module, count: int) -> list[tuple[str, nn.Parameter]]:
