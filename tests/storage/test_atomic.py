@@ -9,6 +9,12 @@ import pytest
 from ev2_plugin.storage.atomic import written_atomically
 
 
+def fail_halfway(path: Path, error: BaseException) -> None:
+    with written_atomically(path) as file:
+        file.write(b"half of the n")
+        raise error
+
+
 def test_the_new_content_takes_the_place_of_the_old(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
@@ -23,9 +29,8 @@ def test_the_new_content_takes_the_place_of_the_old(tmp_path: Path) -> None:
 def test_what_fails_leaves_what_was_there(interruption: type[BaseException], tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    with pytest.raises(interruption), written_atomically(path) as file:
-        file.write(b"half of the n")
-        raise interruption
+    with pytest.raises(interruption):
+        fail_halfway(path, interruption())
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
 
@@ -35,9 +40,7 @@ def test_a_full_disk_is_named(code: int, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
     with pytest.raises(OSError, match=r"no space left \(\d+ MB free.*what was there is kept") as error:
-        with written_atomically(path) as file:
-            file.write(b"x")
-            raise OSError(code, "full")
+        fail_halfway(path, OSError(code, "full"))
     assert error.value.errno == code
     assert error.value.filename == str(path)
     assert path.read_bytes() == b"old"

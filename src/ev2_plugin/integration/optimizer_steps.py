@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 from fairchem.core.common import distutils
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 
 from ev2_plugin.training.batch_plan import check_count, plan_batches
 from ev2_plugin.training.non_finite import NOWHERE, SkippedSteps, first_non_finite_module
+from ev2_plugin.training.stopping import StopSignals
 
 MAX_NON_FINITE_STEPS = 10
+T = TypeVar("T")
 
 
 class OptimizerSteps(OCPTrainer):
@@ -23,6 +26,12 @@ class OptimizerSteps(OCPTrainer):
 
     model: nn.Module
     last_batch: Any = None
+    asked_to_stop = 0
+
+    @cached_property
+    def stop_signals(self) -> StopSignals:
+        """Where signals that ask this process to stop are noted."""
+        return StopSignals()
 
     def count_steps(self) -> None:
         """Read how many batches make a step; what the host counts in batches is given to it in batches.
@@ -65,7 +74,8 @@ class OptimizerSteps(OCPTrainer):
         if (self.step - 1) % self.batches.accumulation == 0:
             self.optimizer.zero_grad()
             self.broken: list[str] | None = None  # samples without a finite loss, if this step has any
-        if not self._finite_everywhere(loss):
+        non_finite, self.asked_to_stop = self.agree(not torch.isfinite(loss))
+        if non_finite:
             own = [] if torch.isfinite(loss) else sample_ids(self.last_batch)
             self.broken = [*(self.broken or []), *own]
         if self.broken is None:
@@ -73,9 +83,22 @@ class OptimizerSteps(OCPTrainer):
         if self.ends_step():
             self._end_step()
 
-    def _finite_everywhere(self, loss: Tensor) -> bool:
-        """Whether the loss is finite on all processes: they must skip a step together."""
-        return distutils.all_reduce(int(not torch.isfinite(loss)), device=self.device) == 0
+    def agree(self, non_finite: bool) -> tuple[bool, int]:
+        """What one process meets, all must know: they skip a step, or stop after it, together.
+
+        Args:
+            non_finite: Whether this process has a loss that is not finite.
+
+        Returns:
+            Whether any has, and the number of a signal that any was sent (0 for none).
+        """
+        received = int(self.stop_signals.received or 0)
+        if not distutils.initialized():
+            return bool(non_finite), received
+        worst = torch.tensor([int(non_finite), received], device=self.device)
+        torch.distributed.all_reduce(worst, op=torch.distributed.ReduceOp.MAX)
+        somewhere, signal = worst.tolist()
+        return bool(somewhere), signal
 
     def _end_step(self) -> None:
         if self.broken is not None:
@@ -112,7 +135,7 @@ class OptimizerSteps(OCPTrainer):
         Raises:
             FloatingPointError: With the first module that gave a non-finite value.
         """
-        too_many, ids = self.skipped.skip(), ", ".join(_of_all_processes(samples))
+        too_many, ids = self.skipped.skip(), ", ".join(of_all_processes(samples))
         self.optimizer.zero_grad()
         if distutils.is_master():
             logging.warning(
@@ -125,7 +148,7 @@ class OptimizerSteps(OCPTrainer):
             # a process may have nothing to find; after a loss it must not wait for others in a backward pass
             backward = what == "gradient"
             place = first_non_finite_module(self._unwrapped_model, self._loss_of_last_batch, backward)
-            where = next((one for one in _of_all_processes([place]) if one != NOWHERE), NOWHERE)
+            where = next((one for one in of_all_processes([place]) if one != NOWHERE), NOWHERE)
             raise FloatingPointError(
                 f"the {what} was not finite in {self.skipped.in_a_row} steps in a row (optim.max_non_finite_steps). "
                 f"The first non-finite value appears {where}. Samples of the last step: {ids}"
@@ -161,10 +184,11 @@ class StepScheduler(LRScheduler):
             super().step(metrics, epoch)
 
 
-def _of_all_processes(values: list[str]) -> list[str]:
+def of_all_processes(values: list[T]) -> list[T]:
+    """The values of every process, in the order of their ranks, on every process."""
     if not distutils.initialized():
         return values
-    gathered: list[list[str]] = [[]] * distutils.get_world_size()
+    gathered: list[list[T]] = [[]] * distutils.get_world_size()
     torch.distributed.all_gather_object(gathered, values)
     return [value for of_one in gathered for value in of_one]
 

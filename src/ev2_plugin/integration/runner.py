@@ -6,10 +6,15 @@ functions of this module, so that each worker imports and registers what its con
 
 import copy
 import logging
+import signal
 import socket
+import sys
+import time
+from typing import Any
 
 import torch
 from fairchem.core import _cli as host
+from fairchem.core.common import distutils
 from fairchem.core.common.utils import new_trainer_context
 from submitit import JobEnvironment
 from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
@@ -17,10 +22,20 @@ from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
 from ev2_plugin.integration.host_classes import only_needed_imports
 from ev2_plugin.integration.preflight import check_checkpoint
 from ev2_plugin.integration.run_config import Config
+from ev2_plugin.integration.training_loop import TrainingLoop
+from ev2_plugin.training.stopping import Stopped
+
+_PREEMPTION = signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]
+"""What a scheduler sends before it takes a job away."""
+
+_SECONDS_TO_BE_ENDED = 60
 
 
 class Runner(host.Runner):
     """Run a config: the host's runner, with the plugin registered and the ranks known.
+
+    A training of the plugin's trainer goes on from the newest whole checkpoint of its run, and ends after a whole step
+    when a signal asks for it; under submitit the scheduler's signal has it queued again.
 
     Args:
         submitted: Whether submitit starts this process; the ranks of its tasks then come from submitit's
@@ -36,8 +51,10 @@ class Runner(host.Runner):
 
         Raises:
             ImportError: If a class that the config names cannot be imported.
+            Stopped: If a signal ended a training; it is saved.
             ValueError: If the config names a class that does not exist.
         """
+        self.config = config  # as it was given: what is queued again must be the same run
         config = copy.deepcopy(config)
         if self.submitted:
             _enter_job(config)
@@ -46,14 +63,49 @@ class Runner(host.Runner):
             config["cpu"] = True
             config["distributed_backend"] = "gloo"
         with only_needed_imports(config), new_trainer_context(config=config) as context:
-            self.config, self.task, self.trainer = context.config, context.task, context.trainer
-            if config["checkpoint"] is not None and config.get("task", {}).get("strict_load", True):
-                check_checkpoint(self.trainer.model, config["checkpoint"])
-            self.task.setup(self.trainer)
-            self.task.run()
+            self.task, self.trainer = context.task, context.trainer
+            if config["mode"] == "train" and isinstance(self.trainer, TrainingLoop):
+                self._train(config)
+            else:
+                self._set_up(config)
+                self.task.run()
+
+    def _train(self, config: Config) -> None:
+        """Go on or begin, until the end or a signal."""
+        signals = [signal.SIGINT, signal.SIGTERM, *([_PREEMPTION] if self.submitted else [])]
+        try:
+            with self.trainer.stop_signals.watched(signals) as handlers:
+                if self.trainer.resume(config["checkpoint"]):
+                    self.task.trainer = self.trainer  # all that its set-up does besides loading
+                else:
+                    self._set_up(config)
+                self.task.run()
+        except Stopped as stopped:
+            if not self.submitted or stopped.signal != _PREEMPTION:
+                raise
+            self._queue_again(handlers[_PREEMPTION])
+
+    def _set_up(self, config: Config) -> None:
+        if config["checkpoint"] is not None and config.get("task", {}).get("strict_load", True):
+            check_checkpoint(self.trainer.model, config["checkpoint"])
+        self.task.setup(self.trainer)
+
+    def _queue_again(self, submitit_handler: Any) -> None:
+        """Let submitit queue the job again, which ends this process; it asks `checkpoint` for what to run then."""
+        if distutils.is_master():
+            submitit_handler(_PREEMPTION, None)
+        time.sleep(_SECONDS_TO_BE_ENDED)  # by the scheduler, with the process that queues the job again
+        sys.exit(-1)  # as submitit ends the process that does
 
     def checkpoint(self, *args: object, **kwargs: object) -> DelayedSubmission:
-        """Save the training state when the scheduler takes the job away; the requeued job resumes it."""
+        """What to run when the job starts again: the same; it finds its checkpoints by its timestamp id.
+
+        The plugin's trainer has saved at the end of a step by then, the host's is told to save.
+        """
+        if isinstance(self.trainer, TrainingLoop) or self.config["mode"] != "train":
+            if getattr(self.trainer, "logger", None) is not None:
+                self.trainer.logger.mark_preempting()
+            return DelayedSubmission(Runner(self.submitted), self.config)
         delayed = super().checkpoint(*args, **kwargs)
         return DelayedSubmission(Runner(self.submitted), *delayed.args, **delayed.kwargs)
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from fairchem.core.common import distutils
 from fairchem.core.models.base import HydraModel
 from fairchem.core.modules.exponential_moving_average import ExponentialMovingAverage
 from fairchem.core.modules.normalization.element_references import LinearReferences
@@ -18,19 +16,19 @@ from torch.nn.parallel import DistributedDataParallel
 from ev2_plugin.integration.element_references import from_elements, only_fitted
 from ev2_plugin.integration.label_transforms import check_label_transforms, check_normalizer_settings
 from ev2_plugin.integration.loss_terms import LossTerm, read_loss_terms
-from ev2_plugin.integration.optimizer_steps import OptimizerSteps, StepScheduler
+from ev2_plugin.integration.optimizer_steps import StepScheduler
 from ev2_plugin.integration.position_labels import PositionLabels
 from ev2_plugin.integration.prediction_files import PredictionFiles
 from ev2_plugin.integration.relaxations import Relaxations
+from ev2_plugin.integration.training_loop import TrainingLoop
 from ev2_plugin.model.backbone import Backbone
 from ev2_plugin.model.parameter_groups import no_weight_decay
-from ev2_plugin.training.batch_plan import check_global_batch_size
 from ev2_plugin.training.schedule import CosineSchedule
 
 PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-class Trainer(PredictionFiles, Relaxations, OptimizerSteps):
+class Trainer(PredictionFiles, Relaxations, TrainingLoop):
     """fairchem's OCP trainer with more settings.
 
     * `optim.global_batch_size`: the batches that processes lack are accumulated. Schedules, `eval_every` and
@@ -42,6 +40,8 @@ class Trainer(PredictionFiles, Relaxations, OptimizerSteps):
     * Element references by symbol; an element that has none is an error.
     * A step with a non-finite loss or gradient is skipped; `optim.max_non_finite_steps` in a row end the run.
     * Prediction files in the dataset's order and in single precision; repeated ids are an error.
+    * Checkpoints that are whole or not there, `optim.keep_checkpoints` of them, and hold all that it takes to go on to
+      the same last bit; a signal stops a run after a whole step.
     * Relaxations in batches that structures leave when they are done; started again, they go on.
     """
 
@@ -133,36 +133,13 @@ class Trainer(PredictionFiles, Relaxations, OptimizerSteps):
         self, checkpoint_path: str, checkpoint: dict[str, Any] | None = None, inference_only: bool = False
     ) -> None:
         """Load weights and, if there is a training set to go on with, the state of training."""
-        inference_only = inference_only or self.train_loader is None
         super().load_checkpoint(checkpoint_path, checkpoint, inference_only)
         self.elementrefs = only_fitted(self.elementrefs)
-        if inference_only:
-            return
-        self.repeat_unfinished_step()
-        if self.ema is None:
+        if self.ema is None and self.train_loader is not None and not inference_only:
             self._start_averages()  # a checkpoint without averages (best_checkpoint.pt): they start with its weights
 
-    def train(self, disable_eval_tqdm: bool = False) -> None:
-        """Train; at the end validate and save, whatever `eval_every` and `checkpoint_every` say.
-
-        Raises:
-            FloatingPointError: If too many steps in a row had a non-finite loss or gradient.
-            ValueError: If the processes do not add up to `optim.global_batch_size`.
-        """
-        optim, start = self.config["optim"], self.step
-        check_global_batch_size(self.batches, optim.get("global_batch_size"))
-        if distutils.is_master():
-            logging.info(f"Batches: {self.batches}.")
-        super().train(disable_eval_tqdm)
-        if self.step == start:
-            return  # resumed at its end
-        if self.step % optim["eval_every"] and self.val_loader is not None:
-            metrics = self.validate(split="val", disable_tqdm=disable_eval_tqdm)
-            self.update_best(self.evaluation_metrics["primary_metric"], metrics, disable_eval_tqdm=disable_eval_tqdm)
-        if self.step % optim.get("checkpoint_every", optim["eval_every"]):
-            self.save(checkpoint_file="checkpoint.pt", training_state=True)
-
     def _forward(self, batch: Any) -> dict[str, Tensor]:
+        self.stop_evaluation_if_asked()
         batch = batch.to(self.device)
         self.position_labels.add_to(batch, self.model.training, seed=(self.config["cmd"]["seed"] or 0, self.step))
         if isinstance(self.model, DistributedDataParallel):

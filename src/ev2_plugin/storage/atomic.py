@@ -29,11 +29,12 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError as error:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
-        raise _with_advice(error, path) from error
-    except BaseException:
-        partial.unlink(missing_ok=True)
+        # torch's writer stumbles over its unfinished file while an error of the disk is on its way
+        of_disk = error if isinstance(error, OSError) else error.__context__
+        if isinstance(of_disk, OSError):
+            raise _with_advice(of_disk, path) from error
         raise
     sync_folder(path.parent)
 
