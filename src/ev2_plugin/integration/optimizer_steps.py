@@ -25,6 +25,8 @@ class OptimizerSteps(OCPTrainer):
     """fairchem's trainer with steps of several batches, and without steps on non-finite numbers."""
 
     model: nn.Module
+    step: int
+    best_val_metric: float | None
     last_batch: Any = None
     asked_to_stop = 0
 

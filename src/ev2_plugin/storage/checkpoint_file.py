@@ -18,10 +18,6 @@ DIGEST = "digest"
 """Key of the digest of everything else in the file."""
 
 
-class Damaged(ValueError):
-    """A file that is cut off, changed, or no checkpoint at all."""
-
-
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """Write a checkpoint; what was at `path` stays until all of it is on disk.
 
@@ -51,14 +47,16 @@ def read_checkpoint(path: Path, *, trust: bool = False) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        Damaged: If it is cut off, changed or no checkpoint.
         Refused: If it asks for something to be executed.
+        ValueError: If it is cut off, changed or no checkpoint.
     """
     content = read_torch(path, trust=trust)
     if not isinstance(content, dict):
-        raise Damaged(f"{path} is no checkpoint: it holds a {type(content).__name__}, not names and their values")
+        raise ValueError(f"{path} is no checkpoint: it holds a {type(content).__name__}, not names and their values")
     if DIGEST in content and content.pop(DIGEST) != _digest(content):
-        raise Damaged(f"{path} has changed since it was written: its content does not have the digest it should have")
+        raise ValueError(
+            f"{path} has changed since it was written: its content does not have the digest it should have"
+        )
     return content
 
 

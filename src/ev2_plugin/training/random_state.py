@@ -20,10 +20,10 @@ def take_random_state(device: torch.device, generators: Sequence[torch.Generator
         generators: Others, on the CPU.
     """
     version, numbers, spare = random.getstate()
-    name, keys, position, has_spare, numpy_spare = np.random.get_state()  # noqa: NPY002  the global one, which datasets use
+    of_numpy = np.random.get_state(legacy=False)  # noqa: NPY002  the global one, which datasets use
     return {
         "python": (version, torch.tensor(numbers), spare),
-        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_spare, numpy_spare),
+        "numpy": {**of_numpy, "state": {**of_numpy["state"], "key": torch.tensor(of_numpy["state"]["key"].tolist())}},
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
         "generators": [generator.get_state() for generator in generators],
@@ -42,8 +42,9 @@ def restore_random_state(state: State, device: torch.device, generators: Sequenc
         raise ValueError(f"random state of {len(state['generators'])} generators, but there are {len(generators)}")
     version, numbers, spare = state["python"]
     random.setstate((version, tuple(numbers.tolist()), spare))
-    name, keys, position, has_spare, numpy_spare = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_spare, numpy_spare))  # noqa: NPY002
+    of_numpy = state["numpy"]
+    key = of_numpy["state"]["key"].numpy().astype(np.uint32)
+    np.random.set_state({**of_numpy, "state": {**of_numpy["state"], "key": key}})  # noqa: NPY002
     torch.set_rng_state(state["torch"])
     if device.type == "cuda" and state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"], device)
