@@ -12,6 +12,7 @@ from e3nn import o3
 from torch import Tensor, nn
 
 from ev2_plugin.model.batch import AtomBatch
+from ev2_plugin.nn.atom_share import ALL_ATOMS
 from ev2_plugin.nn.edge_context import EdgeContext
 from ev2_plugin.so3.edge_frame import edge_frames
 from ev2_plugin.so3.layout import CoefficientLayout
@@ -60,7 +61,8 @@ def edge_context(
     scalars = torch.cos(graph.distances.unsqueeze(-1) * powers / 3)
     numbers = atoms.atomic_numbers
     frames = edge_frames(graph.vectors, layout, gauge)
-    return EdgeContext(graph, frames, scalars, numbers[graph.senders], numbers[graph.receivers], max_edges=10**6)
+    ends = numbers[graph.senders], numbers[graph.receivers]
+    return EdgeContext(graph, frames, scalars, *ends, max_edges=10**6, share=ALL_ATOMS)
 
 
 def context_pair(atoms: Atoms, rotation: Tensor, layout: CoefficientLayout, num_inputs: int) -> list[EdgeContext]:

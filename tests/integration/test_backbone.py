@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from fairchem.core.common import gp_utils
 
 import ev2_plugin
 from ev2_plugin.integration.backbone import EquiformerV2, EquiformerV2Backbone
@@ -108,11 +107,3 @@ def test_wrong_key(model: type) -> None:
 def test_linear_reference_that_is_not_held(model: type) -> None:
     with pytest.raises(ValueError, match="needs load_energy_lin_ref: true"):
         model(**settings_of(TINY), use_energy_lin_ref=True)
-
-
-def test_graph_parallel_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rather than every rank of a group computing the same."""
-    monkeypatch.setattr(gp_utils, "initialized", lambda: True)
-    for model in (EquiformerV2, EquiformerV2Backbone):
-        with pytest.raises(ValueError, match="--gp-gpus: this model cannot yet"):
-            model(**settings_of(TINY))

@@ -79,5 +79,6 @@ def embedding(model: Backbone, atoms: AtomBatch, tensors: Mapping[str, Tensor]) 
         tensors["sender_elements"],
         tensors["receiver_elements"],
         model.edges_within_memory(tensors["scalars"].dtype),
+        atoms.share,
     )
     return NodeEmbedding(tensors["nodes"], edges, atoms)

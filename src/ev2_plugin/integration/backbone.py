@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from fairchem.core.common import gp_utils
 from fairchem.core.models.base import BackboneInterface
 from torch import Tensor
 
 from ev2_plugin.integration.acceleration import FEATURES, Accelerated, embedding, features
 from ev2_plugin.integration.config import HostOptions, parse_model_settings
+from ev2_plugin.integration.rank_groups import check_options, share_in_group
 from ev2_plugin.integration.reading import read_batch
 from ev2_plugin.model.backbone import Backbone
 from ev2_plugin.model.batch import AtomBatch
@@ -26,10 +26,7 @@ class HostModel(Backbone):
     """What both layouts share: reading the host's batches, the gauge, parameter groups."""
 
     def _adopt(self, options: HostOptions, predict: Predict, levels: Mapping[str, Level]) -> None:
-        if gp_utils.initialized():
-            raise ValueError(
-                "--gp-gpus: this model cannot yet split a structure over several ranks; leave the flag out"
-            )
+        check_options(options)
         self.options = options
         self.otf_graph, self.regress_forces = options.otf_graph, options.regress_forces
         self.gauge_generator = None
@@ -38,13 +35,16 @@ class HostModel(Backbone):
         self.run = Accelerated(predict, levels, options)
 
     def read(self, data: Any) -> tuple[AtomBatch, Tensor | None]:
-        """A host batch (or a batch that is ready) as the model takes it, and the edge frames' gauge (None for 0)."""
+        """A host batch (or a batch that is ready) as the model takes it, and the edge frames' gauge (None for 0).
+
+        Processes that share a batch are all given the whole, and each takes its part of it here.
+        """
         dtype = self.sphere_embedding.weight.dtype
         atoms = data if isinstance(data, AtomBatch) else read_batch(data, self.config, self.options, dtype)
         if self.gauge_generator is None:
-            return atoms, None
+            return share_in_group(atoms, None)
         turn = torch.rand(len(atoms.graph.senders), generator=self.gauge_generator) * (2 * math.pi)
-        return atoms, turn.to(atoms.graph.vectors)
+        return share_in_group(atoms, turn.to(atoms.graph.vectors))
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that weight decay leaves alone."""

@@ -17,6 +17,7 @@ from ev2_plugin.integration.host_classes import only_needed_imports
 from ev2_plugin.integration.job_script import after_the_run, before_the_run
 from ev2_plugin.integration.known_keys import names_our_trainer
 from ev2_plugin.integration.preflight import check_datasets
+from ev2_plugin.integration.rank_groups import ranks_per_batch
 from ev2_plugin.integration.run_config import Config, build_run_config, expand_sweep, without_unread_datasets
 from ev2_plugin.integration.runner import Runner, run_rank
 from ev2_plugin.integration.slurm import CLUSTERS, open_executor, partition_has_gpus, refusals
@@ -53,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("--num-gpus (ranks per node) and --num-nodes must be at least 1")
     config = build_run_config(args, overrides)
     _check_mode_and_checkpoint(config)
+    ranks_per_batch(config["gp_gpus"], config["world_size"])
     check_settings(config)
     if names_our_trainer(config):
         config = without_unread_datasets(config)

@@ -13,6 +13,7 @@ from fairchem.core.modules.scheduler import LRScheduler
 from fairchem.core.trainers import OCPTrainer
 from torch import Tensor, nn
 
+from ev2_plugin.integration.rank_groups import data_ranks, shares_batches
 from ev2_plugin.training.batch_plan import check_count, plan_batches
 from ev2_plugin.training.non_finite import NOWHERE, SkippedSteps, first_non_finite_module
 from ev2_plugin.training.stopping import StopSignals
@@ -45,7 +46,7 @@ class OptimizerSteps(OCPTrainer):
         limit = optim.get("max_non_finite_steps", MAX_NON_FINITE_STEPS)
         check_count("max_non_finite_steps", limit)
         self.skipped = SkippedSteps(limit)
-        self.batches = plan_batches(optim, distutils.get_world_size())
+        self.batches = plan_batches(optim, data_ranks())
         accumulation = self.batches.accumulation
         batches_per_epoch = len(self.train_loader) if self.train_loader is not None else 0
         self.steps_per_epoch = batches_per_epoch / accumulation
@@ -147,8 +148,9 @@ class OptimizerSteps(OCPTrainer):
         if self.logger is not None:
             self.logger.log({"skipped_steps": self.skipped.total}, step=self.step, split="train")
         if too_many:
-            # a process may have nothing to find; after a loss it must not wait for others in a backward pass
-            backward = what == "gradient"
+            # a process may have nothing to find; after a loss it must not wait for others in a backward pass, nor
+            # where processes wait for one another inside of it
+            backward = what == "gradient" and not shares_batches()
             place = first_non_finite_module(self._unwrapped_model, self._loss_of_last_batch, backward)
             where = next((one for one in of_all_processes([place]) if one != NOWHERE), NOWHERE)
             raise FloatingPointError(

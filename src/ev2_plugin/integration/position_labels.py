@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from fairchem.core.common import distutils
 from torch import Tensor
 
+from ev2_plugin.integration.rank_groups import data_rank
 from ev2_plugin.training.noisy_nodes import NoisyNodes, corrupt, minimum_image
 
 DISPLACEMENT, NOISE = "displacement", "noise"
@@ -57,7 +57,7 @@ class PositionLabels:
         free = batch.fixed == 0
         if self.noisy_nodes is not None and training:
             movable = free & _tagged(batch) if self.noisy_nodes.interpolate else free
-            state = np.random.SeedSequence([*seed, distutils.get_rank()]).generate_state(1)[0]
+            state = np.random.SeedSequence([*seed, data_rank()]).generate_state(1)[0]
             corruption = corrupt(
                 batch.pos,
                 movable,

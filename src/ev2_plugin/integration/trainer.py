@@ -58,6 +58,8 @@ class Trainer(PredictionFiles, Relaxations, TrainingLoop):
             warnings.filterwarnings("ignore", message="User provided device_type of 'cuda', but CUDA is not available")
         self.position_labels = PositionLabels(self.config)
         super().load(inference_only)
+        if (seed := self.config["cmd"]["seed"]) is not None and distutils.get_rank():
+            self.set_seed(seed + distutils.get_rank())  # ranks have the same weights now, and draw their own masks
 
     def load_references_and_normalizers(self) -> None:
         """References may be given by element symbol; those without meaning are never used.

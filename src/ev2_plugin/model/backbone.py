@@ -29,7 +29,7 @@ class NodeEmbedding:
     """What the heads read.
 
     Attributes:
-        nodes: Normalised node features, degree-major, [atoms, coefficients, channels].
+        nodes: Normalised features of own atoms, degree-major, [own, coefficients, channels].
         edges: Edges, frames and edge scalars.
         atoms: The structures.
     """
@@ -83,7 +83,7 @@ class Backbone(nn.Module):
 
     def _embed(self, atoms: AtomBatch, gauge: Tensor | None) -> NodeEmbedding:
         edges = self._edge_context(atoms, gauge)
-        scalars = self.sphere_embedding(atoms.atomic_numbers).unsqueeze(1)
+        scalars = self.sphere_embedding(atoms.share.own(atoms.atomic_numbers)).unsqueeze(1)
         neighbourhood = self.edge_degree_embedding(edges)
         x = torch.cat((neighbourhood[:, :1] + scalars, neighbourhood[:, 1:]), dim=1)
         batch = atoms.batch
@@ -104,7 +104,7 @@ class Backbone(nn.Module):
             scalars = torch.cat((scalars, *tables), dim=1)
         frames = edge_frames(graph.vectors, self.config.layout, gauge)
         max_edges = self.edges_within_memory(scalars.dtype)
-        return EdgeContext(graph, frames, scalars, sender_elements, receiver_elements, max_edges)
+        return EdgeContext(graph, frames, scalars, sender_elements, receiver_elements, max_edges, atoms.share)
 
     def edges_within_memory(self, dtype: torch.dtype) -> int:
         """Edges whose features, between two rotations, fit `edge_memory_mb`."""

@@ -12,6 +12,7 @@ from ev2_plugin.graph.edge_graph import EdgeGraph
 from ev2_plugin.graph.neighbors import SearchMethod, radius_graph
 from ev2_plugin.graph.structure_error import StructureError, place_of_atom
 from ev2_plugin.model.config import ModelConfig
+from ev2_plugin.nn.atom_share import ALL_ATOMS, AtomShare
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,17 @@ class AtomBatch:
     Attributes:
         atomic_numbers: [atoms].
         natoms: Atoms of each structure, [structures].
-        graph: Edges.
+        graph: Edges into own atoms: those that this process computes, which are all unless it shares the batch.
     """
 
     atomic_numbers: Tensor
     natoms: Tensor
     graph: EdgeGraph
+
+    @property
+    def share(self) -> AtomShare:
+        """Own atoms."""
+        return ALL_ATOMS
 
     @property
     def num_graphs(self) -> int:
@@ -35,9 +41,9 @@ class AtomBatch:
 
     @property
     def batch(self) -> Tensor:
-        """Structure of each atom, [atoms]."""
+        """Structure of each own atom, [own]."""
         structures = torch.arange(self.num_graphs, device=self.natoms.device)
-        return torch.repeat_interleave(structures, self.natoms, output_size=len(self.atomic_numbers))
+        return self.share.own(torch.repeat_interleave(structures, self.natoms, output_size=len(self.atomic_numbers)))
 
 
 def check_elements(

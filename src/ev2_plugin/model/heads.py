@@ -55,11 +55,12 @@ def predict_energy(
         reduce: `sum` over atoms, divided by `avg_num_nodes`, or `mean` over atoms.
         config: The backbone's hyper-parameters.
     """
-    natoms = embedding.atoms.natoms
+    natoms, share = embedding.atoms.natoms, embedding.atoms.share
     with in_precision(config.precision, embedding.nodes):
         per_atom = block.scalars(embedding.nodes).squeeze(-1)
     # half precision (autocast) ends here: it could not hold the sum
-    total = sum_over_structures(per_atom.to(torch.promote_types(per_atom.dtype, torch.float32)), natoms)
+    per_atom = per_atom.to(torch.promote_types(per_atom.dtype, torch.float32))
+    total = share.sum(sum_over_structures(per_atom, share.own_counts(natoms)))
     return total / config.avg_num_nodes if reduce == "sum" else total / natoms
 
 
@@ -73,7 +74,7 @@ def predict_forces(block: GraphAttention, embedding: NodeEmbedding, config: Mode
     """
     with in_precision(config.precision, embedding.nodes):
         forces = block.vectors(embedding.nodes, embedding.edges).squeeze(-1)
-    return forces.to(torch.promote_types(forces.dtype, torch.float32))
+    return embedding.atoms.share.gather(forces.to(torch.promote_types(forces.dtype, torch.float32)))
 
 
 class EnergyHead(nn.Module):

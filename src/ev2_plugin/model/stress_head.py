@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ev2_plugin.graph.edge_graph import EdgeGraph
 from ev2_plugin.model.backbone import NodeEmbedding
+from ev2_plugin.model.batch import AtomBatch
 from ev2_plugin.model.config import ModelConfig, check_kinds
 from ev2_plugin.model.heads import sum_over_structures
 from ev2_plugin.model.state_dict import accept_official_keys
@@ -87,27 +88,27 @@ class StressHead(nn.Module):
         Returns:
             Decomposed: isotropic [structures, 1] and anisotropic [structures, 5]; else [3 structures, 3].
         """
-        graph, frames = embedding.edges.graph, embedding.edges.frames
+        graph, frames, share = embedding.edges.graph, embedding.edges.frames, embedding.atoms.share
+        sums, nodes = embedding.edges.whole.sums, share.gather(embedding.nodes)
         solid = solid_harmonics(frames.directions, graph.distances, self.layout.degrees)
         weights = self.sphharm_norm(solid.unsqueeze(-1))  # [E, coefficients, 1]
         ends = [graph.senders, graph.receivers] if self.spec.use_source_target_embedding else [graph.receivers]
-        along_edge = torch.cat([(embedding.nodes[end] * weights).sum(dim=1) for end in ends], dim=-1)
+        along_edge = torch.cat([(nodes[end] * weights).sum(dim=1) for end in ends], dim=-1)
         edge_features = self.xedge_layer_norm(along_edge)
-        natoms = embedding.atoms.natoms
         if not self.spec.decompose:
             outer = (graph.vectors.unsqueeze(2) * graph.vectors.unsqueeze(1)).flatten(1)  # [E, 9]
-            tensor = self.block.average(edge_features, outer, self.block.r2tensor_MLP, graph)
-            return self._pool(tensor, natoms).reshape(-1, 3)
+            tensor = self.block.average(edge_features, outer, self.block.r2tensor_MLP, sums)
+            return self._pool(tensor, embedding.atoms).reshape(-1, 3)
         monopole = torch.ones_like(graph.distances).unsqueeze(-1)
         quadrupole = frames.directions[:, 4:9] * math.sqrt(5 / (4 * math.pi))
-        isotropic = self.block.average(edge_features, monopole, self.block.scalar_MLP, graph)
-        anisotropic = self.block.average(edge_features, quadrupole, self.block.irrep2_MLP, graph)
+        isotropic = self.block.average(edge_features, monopole, self.block.scalar_MLP, sums)
+        anisotropic = self.block.average(edge_features, quadrupole, self.block.irrep2_MLP, sums)
         scale = self.spec.avg_num_nodes if self.spec.extensive else 1.0
-        return self._pool(isotropic, natoms) / scale, self._pool(anisotropic, natoms) / scale
+        return self._pool(isotropic, embedding.atoms) / scale, self._pool(anisotropic, embedding.atoms) / scale
 
-    def _pool(self, tensor: Tensor, natoms: Tensor) -> Tensor:
-        total = sum_over_structures(tensor, natoms)
-        return total if self.spec.extensive else total / natoms.unsqueeze(-1)
+    def _pool(self, tensor: Tensor, atoms: AtomBatch) -> Tensor:
+        total = atoms.share.sum(sum_over_structures(tensor, atoms.share.own_counts(atoms.natoms)))
+        return total if self.spec.extensive else total / atoms.natoms.unsqueeze(-1)
 
 
 class TensorBlock(nn.Module):

@@ -61,6 +61,6 @@ class TransformerBlock(nn.Module):
         batch: Int[Tensor, " nodes"],
         num_graphs: int,
     ) -> Float[Tensor, "nodes coefficients channels"]:
-        """Update node features."""
-        x = x + self.proj_drop(self.drop_path(self.ga(self.norm_1(x), edges), batch, num_graphs))
-        return x + self.proj_drop(self.drop_path(self.ffn(self.norm_2(x)), batch, num_graphs))
+        """Update the features of own nodes."""
+        x = x + self.proj_drop(self.drop_path(self.ga(self.norm_1(x), edges), batch, num_graphs, edges.share))
+        return x + self.proj_drop(self.drop_path(self.ffn(self.norm_2(x)), batch, num_graphs, edges.share))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ev2_plugin.graph.edge_graph import EdgeGraph
+from ev2_plugin.nn.atom_share import AtomShare
 from ev2_plugin.so3.edge_frame import EdgeFrames
 
 
@@ -24,6 +25,7 @@ class EdgeContext:
         sender_elements: Atomic numbers, [edges].
         receiver_elements: Atomic numbers, [edges].
         max_edges: The most edges whose features may exist together while nothing is kept for a backward pass.
+        share: The atoms that this process computes: the receivers of these edges.
     """
 
     graph: EdgeGraph
@@ -32,6 +34,12 @@ class EdgeContext:
     sender_elements: Tensor
     receiver_elements: Tensor
     max_edges: int
+    share: AtomShare
+
+    @property
+    def whole(self) -> EdgePart:
+        """All edges."""
+        return EdgePart(self, self.share.own_edges(self.graph))
 
     @property
     def parts(self) -> list[EdgePart]:
@@ -40,13 +48,16 @@ class EdgeContext:
         Where there are more edges than that, this waits for the device once. Compiled, all edges are one part.
         """
         if torch.compiler.is_compiling() or len(self.scalars) <= self.max_edges:
-            return [EdgePart(self, self.graph)]
+            return [self.whole]
         return self._several_parts
 
     @cached_property
     def _several_parts(self) -> list[EdgePart]:
-        pointers = self.graph.row_pointers.tolist()
-        return [self._part(nodes, slice(pointers[nodes.start], pointers[nodes.stop])) for nodes in self._cut(pointers)]
+        sums = self.whole.sums
+        pointers = sums.row_pointers.tolist()
+        return [
+            self._part(sums, nodes, slice(pointers[nodes.start], pointers[nodes.stop])) for nodes in self._cut(pointers)
+        ]
 
     def _cut(self, pointers: list[int]) -> Iterator[slice]:
         start = 0
@@ -55,7 +66,7 @@ class EdgeContext:
                 yield slice(start, stop)
                 start = stop
 
-    def _part(self, nodes: slice, edges: slice) -> EdgePart:
+    def _part(self, sums: EdgeGraph, nodes: slice, edges: slice) -> EdgePart:
         graph, frames = self.graph.part(edges), self.frames
         context = EdgeContext(
             graph,
@@ -64,8 +75,10 @@ class EdgeContext:
             self.sender_elements[edges],
             self.receiver_elements[edges],
             self.max_edges,
+            self.share,
         )
-        local = EdgeGraph(graph.senders, graph.receivers - nodes.start, graph.vectors, nodes.stop - nodes.start)
+        receivers = sums.receivers[edges] - nodes.start
+        local = EdgeGraph(graph.senders, receivers, graph.vectors, nodes.stop - nodes.start)
         return EdgePart(context, local)
 
 

@@ -33,8 +33,8 @@ class EdgeDegreeEmbedding(nn.Module):
         self.rad_func = RadialFunction(spec, self.num_degrees * channels, ops)
 
     def forward(self, edges: EdgeContext) -> Float[Tensor, "nodes coefficients channels"]:
-        """Embedding of every node's neighbourhood."""
-        parts = edges.parts if not torch.is_grad_enabled() else [EdgePart(edges, edges.graph)]
+        """Embedding of every own node's neighbourhood."""
+        parts = edges.parts if not torch.is_grad_enabled() else [edges.whole]
         return torch.cat([self._sum(part) for part in parts]) / self.avg_degree
 
     def _sum(self, part: EdgePart) -> Tensor:

@@ -73,7 +73,7 @@ class GraphAttention(nn.Module):
         """Attend to the neighbours.
 
         Args:
-            x: Node features, degree-major.
+            x: Features of own nodes, degree-major.
             edges: Edges, frames and edge scalars.
 
         Returns:
@@ -90,12 +90,13 @@ class GraphAttention(nn.Module):
 
     def _sums(self, x: Tensor, edges: EdgeContext, coefficients: slice) -> Tensor:
         """Weighted values summed at the receivers, a part of the edges at a time where none need be kept."""
+        x = edges.share.gather(x)
         if not torch.is_grad_enabled():
             return torch.cat([self._sum(x, part, coefficients) for part in edges.parts])
         if self.spec.recompute:
             parts = edges.parts
             return torch.cat([checkpoint(self._sum, x, part, coefficients, use_reentrant=False) for part in parts])
-        return self._sum(x, EdgePart(edges, edges.graph), coefficients)
+        return self._sum(x, edges.whole, coefficients)
 
     def _sum(self, x: Tensor, part: EdgePart, coefficients: slice) -> Tensor:
         edges = part.edges

@@ -7,6 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ev2_plugin.nn.atom_share import ALL_ATOMS, AtomShare
+
 
 class GraphStochasticDepth(nn.Module):
     """Drops a residual branch for whole structures while training; what is kept is scaled up.
@@ -22,12 +24,17 @@ class GraphStochasticDepth(nn.Module):
         self.rate = rate
 
     def forward(
-        self, x: Float[Tensor, "nodes coefficients channels"], batch: Int[Tensor, " nodes"], num_graphs: int
+        self,
+        x: Float[Tensor, "nodes coefficients channels"],
+        batch: Int[Tensor, " nodes"],
+        num_graphs: int,
+        share: AtomShare = ALL_ATOMS,
     ) -> Float[Tensor, "nodes coefficients channels"]:
         """Drop or keep each structure's features."""
         if not self.training or self.rate == 0:
             return x
-        kept = torch.rand(num_graphs, 1, 1, dtype=x.dtype, device=x.device) >= self.rate
+        drawn = share.agree(torch.rand(num_graphs, 1, 1, dtype=x.dtype, device=x.device))
+        kept = drawn >= self.rate
         return x * (kept / (1 - self.rate)).to(x.dtype)[batch]
 
     def extra_repr(self) -> str:

@@ -97,7 +97,7 @@ def _for_dry_run(config: Config, folder: str, structures: int | None) -> Config:
     for key in ("global_batch_size", "grad_accumulation_steps"):
         optim.pop(key, None)
     # debugging: no logger, no checkpoint, no results
-    local.update(is_debug=True, run_dir=folder, world_size=1, print_every=2, submit=False, cpu=on_cpu)
+    local.update(is_debug=True, run_dir=folder, world_size=1, gp_gpus=None, print_every=2, submit=False, cpu=on_cpu)
     local["distributed_backend"] = "gloo" if on_cpu else "nccl"
     return local
 

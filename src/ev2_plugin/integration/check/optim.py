@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ev2_plugin.integration.known_keys import names_our_trainer
+from ev2_plugin.integration.rank_groups import ranks_per_batch
 from ev2_plugin.training.batch_plan import BatchPlan, check_global_batch_size, plan_batches
 
 _NEEDED = ("lr_initial", "max_epochs", "num_workers")
@@ -51,9 +52,10 @@ def planned_batches(config: Mapping[str, Any]) -> BatchPlan:
     """How the processes of a run make a step; the host's trainers take one batch of each.
 
     Raises:
-        ValueError: If a size is no positive integer.
+        ValueError: If a size is no positive integer, or processes do not make groups of `--gp-gpus`.
     """
     optim = config["optim"]
+    ranks = config["world_size"] // ranks_per_batch(config.get("gp_gpus"), config["world_size"])
     if names_our_trainer(config):
-        return plan_batches(optim, config["world_size"])
-    return plan_batches({"batch_size": optim.get("batch_size", 1)}, config["world_size"])
+        return plan_batches(optim, ranks)
+    return plan_batches({"batch_size": optim.get("batch_size", 1)}, ranks)
