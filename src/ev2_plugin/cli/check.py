@@ -32,7 +32,7 @@ def check(
     try:
         with Console(stderr=True).status("dry run: read, build, train a step, validate a batch"):
             report = dry_run(training_config(config, [*flags, *(arguments or [])]), structures)
-    except (ArithmeticError, ImportError, OSError, ValueError) as error:
+    except (ArithmeticError, ImportError, MemoryError, OSError, ValueError) as error:
         typer.secho(f"{config}: {error}", err=True, fg=typer.colors.RED)
         raise typer.Exit(1) from error
     Console().print(report_table(report, str(config)))

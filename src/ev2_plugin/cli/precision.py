@@ -27,7 +27,7 @@ def precision(
         batches = list(read_batches(dataset, samples, batch_size))
         with Console(stderr=True).status("float64, then each precision"):
             rows = deviations(source.build, batches, available(place), place, source.scales)
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
+    except (ImportError, MemoryError, OSError, RuntimeError, ValueError) as error:
         typer.secho(f"{checkpoint or config_yml or dataset}: {error}", err=True, fg=typer.colors.RED)
         raise typer.Exit(1) from error
     structures = sum(batch.num_graphs for batch in batches)

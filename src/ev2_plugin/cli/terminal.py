@@ -18,9 +18,9 @@ def one_sentence_errors(*others: type[Exception]) -> Iterator[None]:
     """Print what is wrong with input, without a traceback, and end with status 1.
 
     Args:
-        others: Errors that are of the input besides `ValueError`, `OSError` and `ImportError`.
+        others: Errors that are of the input besides `ValueError`, `OSError`, `ImportError` and `MemoryError`.
     """
-    of_input: tuple[type[Exception], ...] = (ImportError, OSError, ValueError, *others)
+    of_input: tuple[type[Exception], ...] = (ImportError, MemoryError, OSError, ValueError, *others)
     try:
         yield
     except of_input as error:

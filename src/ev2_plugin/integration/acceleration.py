@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ev2_plugin.integration.config import HostOptions
+from ev2_plugin.integration.memory_guard import MemoryGuard
 from ev2_plugin.model.backbone import Backbone, NodeEmbedding
 from ev2_plugin.model.batch import AtomBatch
 from ev2_plugin.model.compilation import Compiled
@@ -42,9 +43,15 @@ class Accelerated:
         largest = options.cuda_graph_atoms
         self.replay = None if largest is None else GraphReplay(self.predict, levels, largest)
         self.told = False
+        self.guard = MemoryGuard()
 
     def __call__(self, model: Backbone, atoms: AtomBatch, gauge: Tensor | None) -> dict[str, Tensor]:
-        """The function's results."""
+        """The function's results.
+
+        Raises:
+            TooLittleMemoryError: If the batch cannot fit into the memory.
+        """
+        self.guard.check(model, atoms)
         if self.replay is None or model.training or torch.is_grad_enabled():
             return self.predict(model, atoms, gauge)
         if not atoms.natoms.is_cuda:

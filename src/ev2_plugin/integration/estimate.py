@@ -227,6 +227,7 @@ def _predictions(model: Any, autocast: torch.dtype | None) -> Callable[[AtomBatc
     def predict(atoms: AtomBatch) -> Iterator[Tensor]:
         gauge = None if network.gauge_generator is None else torch.empty_like(atoms.graph.distances)
         network.read = lambda _: (atoms, gauge)
+        network.run.guard.largest = math.inf  # nothing is computed, whatever its size
         with torch.autocast("cpu", dtype=autocast, enabled=autocast is not None):
             out = network(None)
             if network is model:

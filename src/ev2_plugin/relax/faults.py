@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 from ev2_plugin.potential.protocol import Potential, Prediction
@@ -29,8 +31,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def evaluate(potential: Potential, structures: Structures) -> Prediction | None:
-    """Energies and forces, or None if the memory does not suffice for the batch.
+@dataclass(frozen=True)
+class OutOfMemory:
+    """The memory does not suffice for a batch.
+
+    Attributes:
+        reason: What was said of it. (Not the error: its frames hold the tensors of the failed evaluation.)
+    """
+
+    reason: str
+
+
+def evaluate(potential: Potential, structures: Structures) -> Prediction | OutOfMemory:
+    """Energies and forces, or that the memory does not suffice for the batch.
 
     Raises:
         RelaxationError: If a structure cannot be evaluated, alone neither, or its energy or forces are not finite.
@@ -40,7 +53,7 @@ def evaluate(potential: Potential, structures: Structures) -> Prediction | None:
     except Exception as error:  # each potential has its own; all are raised again but a lack of memory
         if not is_out_of_memory(error):
             raise _blame(error, potential, structures) from error
-        return None  # the error's frames hold the tensors of the failed evaluation: they go with it
+        return OutOfMemory(str(error))
     _check_finite(prediction, structures)
     return prediction
 

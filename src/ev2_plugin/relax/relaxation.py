@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ev2_plugin.potential.protocol import Potential, Prediction
 from ev2_plugin.potential.structures import rows_of
-from ev2_plugin.relax.faults import RelaxationError, evaluate, fault_of
+from ev2_plugin.relax.faults import OutOfMemory, RelaxationError, evaluate, fault_of
 from ev2_plugin.relax.group import Group, Member, Relaxed
 from ev2_plugin.relax.per_structure import segments
 from ev2_plugin.relax.settings import Budget, Settings
@@ -114,14 +114,14 @@ class Relaxation:
         """The batch and its prediction; what the memory does not suffice for is put aside as it is."""
         assert self.active is not None  # `advance` is called only while there is something to do
         group = self.active
-        while (prediction := evaluate(self.potential, group.structures)) is None:
+        while isinstance(prediction := evaluate(self.potential, group.structures), OutOfMemory):
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             count = len(group.members)
             if count == 1:
                 raise RelaxationError(
                     f"structure {group.structures.ids[0]} ({int(group.structures.natoms[0])} atoms, "
-                    f"{group.members[0].edges} edges) does not fit into the memory by itself"
+                    f"{group.members[0].edges} edges) does not fit into the memory by itself: {prediction.reason}"
                 )
             fewer = count * 3 // 4
             leaving = group.select(list(range(fewer, count)))
