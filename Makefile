@@ -2,6 +2,7 @@
 #   make demo       the main job: data, training, prediction, relaxation, figures under runs/
 #   make test       the tests, with coverage
 #   make test-cluster  training on several ranks, and under SLURM on this machine (installed if apt and root allow it)
+#   make soak       a training killed at 30 random moments ends as an undisturbed one, to the last bit (some 4 minutes)
 #   make test-host  plain `fairchem` on an ordinary (not editable) installation
 #   make lint       ruff, mypy, the import ladder
 #   make bench      our speed and memory beside the host's on this CPU, and docs/performance.md (half an hour)
@@ -18,7 +19,7 @@ HOST := .host-venv
 DEVICE ?= cpu
 export UV_HTTP_TIMEOUT ?= 600
 
-.PHONY: demo test test-cluster test-host lint format bench bench-gpu bench-relaxation fidelity learning ablations setup clean
+.PHONY: demo test test-cluster soak test-host lint format bench bench-gpu bench-relaxation fidelity learning ablations setup clean
 
 demo: setup
 	$(BIN)/ev2 demo
@@ -31,6 +32,9 @@ test-cluster: setup
 		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends slurm-wlm munge; } || \
 		echo "SLURM is not installed; its tests skip. As root: apt-get install slurm-wlm munge"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster tests/cluster $(PYTEST_ARGS)
+
+soak: setup
+	$(BIN)/python -W ignore tests/soak/kill_training.py --kills $(or $(KILLS),30)
 
 test-host: $(HOST)/.installed
 	OMP_NUM_THREADS=1 $(HOST)/bin/python -m pytest -m host tests/host $(PYTEST_ARGS)

@@ -119,8 +119,8 @@ def test_a_process_with_finite_numbers_says_what_another_found(
 ) -> None:
     trainer = make_trainer(config(dataset, batch_size=4, max_non_finite_steps=1), tmp_path)
     elsewhere = iter([["7_0"], ["in the forward pass, norm"]])
-    monkeypatch.setattr(optimizer_steps, "_of_all_processes", lambda values: [*values, *next(elsewhere)])
-    monkeypatch.setattr(trainer, "_finite_everywhere", lambda loss: False)
+    monkeypatch.setattr(optimizer_steps, "of_all_processes", lambda values: [*values, *next(elsewhere)])
+    monkeypatch.setattr(trainer, "agree", lambda non_finite: (True, 0))
     with pytest.raises(FloatingPointError, match=r"appears in the forward pass, norm\. Samples of the last step: 7_0"):
         trainer.train(disable_eval_tqdm=True)
     assert all(parameter.grad is None for parameter in trainer.model.parameters())  # no waiting for that process

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ev2_plugin.training import stopping
 from ev2_plugin.training.stopping import Stopped, StopSignals
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2]
@@ -29,10 +30,12 @@ def test_a_signal_is_noted_and_nothing_else_happens(sent: signal.Signals, caplog
     assert f"{sent.name}: stopping after this step" in caplog.text
 
 
-def test_a_second_interrupt_is_taken_at_its_word() -> None:
+def test_a_second_interrupt_is_taken_at_its_word(monkeypatch: pytest.MonkeyPatch) -> None:
     with StopSignals().watched(SIGNALS):
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGTERM)  # an impatient scheduler; a second one changes nothing
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)  # the same Ctrl-C, by another way
+        monkeypatch.setattr(stopping, "_ONE_REQUEST", -1.0)
+        os.kill(os.getpid(), signal.SIGTERM)  # an impatient scheduler changes nothing
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
 

@@ -11,9 +11,13 @@ def fairchem(
     """Run fairchem with the plugin: train, validate, predict, run-relaxations (ev2 fairchem --help)."""
     from ev2_plugin.integration.launcher import main
     from ev2_plugin.integration.slurm import SubmissionError
+    from ev2_plugin.training.stopping import Stopped
 
     try:
         main(arguments or [])
+    except Stopped as stopped:
+        typer.echo(str(stopped), err=True)
+        raise typer.Exit(stopped.exit_code) from None
     except SubmissionError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error

@@ -10,6 +10,7 @@ import torch
 from fairchem.core.common import distutils
 from fairchem.core.common.flags import Flags
 from fairchem.core.common.utils import save_experiment_log, setup_logging
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ev2_plugin.integration.check.settings import check_settings
@@ -21,9 +22,11 @@ from ev2_plugin.integration.rank_groups import ranks_per_batch
 from ev2_plugin.integration.run_config import Config, build_run_config, expand_sweep, without_unread_datasets
 from ev2_plugin.integration.runner import Runner, run_rank
 from ev2_plugin.integration.slurm import CLUSTERS, open_executor, partition_has_gpus, refusals
+from ev2_plugin.training.stopping import Stopped
 
 _TIME_LIMITS = 100
 """How often a run may reach the time limit of a job and be queued again."""
+
 _MODES_OF_TRAINED_MODELS = ("predict", "validate", "run-relaxations")
 
 
@@ -92,6 +95,7 @@ def run_ranks(config: Config, ranks: int) -> None:
 
     Raises:
         ChildFailedError: If a rank fails; the message carries the first rank's own error.
+        Stopped: If a signal ended them; a training has been saved, if it could end its step within 30 seconds.
     """
     if config.get("optim", {}).get("num_workers", 0) > 0:
         logging.warning("several ranks on one machine: data is loaded in the ranks (optim.num_workers 0)")
@@ -104,7 +108,13 @@ def run_ranks(config: Config, ranks: int) -> None:
         rdzv_endpoint="localhost:0",  # a free port: at the default one, a second run would join the first
         max_restarts=0,
     )
-    elastic_launch(launch, run_rank)(config)
+    try:
+        elastic_launch(launch, run_rank)(config)
+    except SignalException as error:
+        raise Stopped(
+            f"stopped; the same command with --timestamp-id {config['timestamp_id']} goes on from the last checkpoint",
+            error.sigval,
+        ) from None
 
 
 def _submit(args: argparse.Namespace, config: Config) -> None:

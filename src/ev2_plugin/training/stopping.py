@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -13,6 +14,10 @@ from typing import Any
 
 Handler = Callable[[int, FrameType | None], Any] | int | None
 Handlers = dict[int, Handler]
+
+
+_ONE_REQUEST = 1.0
+"""Seconds: a terminal and the process that starts the ranks may both send a rank the same Ctrl-C."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -41,10 +46,11 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self._since = 0.0
 
     @contextmanager
     def watched(self, signals: Iterable[signal.Signals]) -> Iterator[Handlers]:
-        """Note these signals instead of what they did before; a second SIGINT ends the process at once.
+        """Note these signals instead of what they did before; another SIGINT, a second later, ends the process at once.
 
         Yields:
             What handled each signal before, by number. Empty outside the main thread, where signals cannot be noted.
@@ -59,9 +65,10 @@ class StopSignals:
             if os.getpid() != process:
                 return  # a worker of the data loader, forked with this handler: its parent decides
             if self.received is not None:
-                _hand_on(before[number], number, frame)
+                if time.monotonic() > self._since + _ONE_REQUEST:
+                    _hand_on(before[number], number, frame)
                 return
-            self.received = signal.Signals(number)
+            self.received, self._since = signal.Signals(number), time.monotonic()
             logging.warning(f"{self.received.name}: stopping after this step, with everything saved")
 
         for number in before:
