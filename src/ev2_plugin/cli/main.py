@@ -14,6 +14,7 @@ from ev2_plugin.cli.demo import demo
 from ev2_plugin.cli.estimate import estimate
 from ev2_plugin.cli.evaluate import evaluate
 from ev2_plugin.cli.fairchem import fairchem
+from ev2_plugin.cli.inspect import inspect
 from ev2_plugin.cli.precision import precision
 from ev2_plugin.cli.relax import relax
 from ev2_plugin.cli.submission import submission
@@ -39,6 +40,7 @@ app.add_typer(data)
 app.command()(demo)
 app.command(context_settings={"ignore_unknown_options": True})(estimate)
 app.add_typer(evaluate)
+app.command()(inspect)
 app.command()(precision)
 app.command()(relax)
 app.add_typer(submission)

@@ -17,7 +17,7 @@ from ev2_plugin.integration.saved_transforms import saved_normalizers, saved_ref
 from ev2_plugin.integration.sidecar import described, plain_value
 from ev2_plugin.integration.stand_ins import names_our_model
 from ev2_plugin.integration.weights import check_weights, chosen_weights
-from ev2_plugin.storage.atomic import written_atomically
+from ev2_plugin.storage.checkpoint_file import write_checkpoint
 from ev2_plugin.storage.digest import digest_of
 from ev2_plugin.storage.safetensors_file import SUFFIX, sidecar_of, write_weights
 
@@ -113,7 +113,7 @@ def _write_plain(
     """A checkpoint as trainers write their best one, of plain containers only."""
     made = {
         # clones: a view would take all of its storage into the file
-        "state_dict": {name: value.detach().cpu().clone() for name, value in weights.items()},
+        "state_dict": {name: value.clone() for name, value in weights.items()},
         "normalizers": {name: dict(one.state_dict()) for name, one in normalizers.items()},
         "elementrefs": {name: dict(one.state_dict()) for name, one in references.items()},
         "config": {key: plain_value(content["config"][key]) for key in _KEPT if key in content["config"]},
@@ -121,5 +121,4 @@ def _write_plain(
         "amp": None,
         "converted_from": dict(source),
     }
-    with written_atomically(out) as file:
-        torch.save(made, file)
+    write_checkpoint(out, made)

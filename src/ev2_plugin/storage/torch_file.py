@@ -19,20 +19,21 @@ from ev2_plugin.storage.legacy_file import read_legacy
 from ev2_plugin.storage.pickle_stream import Damaged
 from ev2_plugin.storage.safe_pickle import plain, reading
 from ev2_plugin.storage.tensor_parts import Storage
-from ev2_plugin.storage.unpickler import Refused, unpickle
+from ev2_plugin.storage.unpickler import Names, Refused, unpickle
 
 __all__ = ["Refused", "read_torch"]
 
 _PIECE = 2**24
 
 
-def read_torch(path: Path, *, trust: bool = False, map_location: str = "cpu") -> Any:
+def read_torch(path: Path, *, trust: bool = False, map_location: str = "cpu", names: Names = DATA) -> Any:
     """Read a file of torch.save, of any format since torch 0.4.
 
     Args:
         path: The file.
         trust: Whether it comes from somebody trusted: then it may hold, and execute, anything.
         map_location: `cpu`, or `meta`: then tensors have no values, and none are read.
+        names: All that it may ask for without trust.
 
     Returns:
         Its content: tensors, arrays, numbers, texts, paths, and containers of them; of tensors, hooks and attributes
@@ -54,17 +55,17 @@ def read_torch(path: Path, *, trust: bool = False, map_location: str = "cpu") ->
             return torch.load(path, map_location=map_location, weights_only=False)
         with path.open("rb") as file:
             is_zip = file.read(4) == b"PK\x03\x04"
-            content = _read_zip(file, path, map_location) if is_zip else _read_legacy(file, path, map_location)
+            content = (_read_zip if is_zip else _read_legacy)(file, path, map_location, names)
         return plain(content)
 
 
-def _read_legacy(file: BinaryIO, path: Path, device: str) -> Any:
+def _read_legacy(file: BinaryIO, path: Path, device: str, names: Names) -> Any:
     if path.stat().st_size == 0:
         raise Damaged("it is empty")
-    return read_legacy(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), DATA, device)
+    return read_legacy(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), names, device)
 
 
-def _read_zip(file: BinaryIO, path: Path, device: str) -> Any:
+def _read_zip(file: BinaryIO, path: Path, device: str, names: Names) -> Any:
     with zipfile.ZipFile(file) as archive:
         members = {info.filename: info for info in archive.infolist()}
         if sum(info.file_size for info in members.values()) > path.stat().st_size:
@@ -96,7 +97,7 @@ def _read_zip(file: BinaryIO, path: Path, device: str) -> Any:
                 storages[key] = Storage(_row(archive, info, device), dtype)
             return storages[key]
 
-        return unpickle(archive.read(f"{root}data.pkl"), DATA, persistent_load=storage)[0]
+        return unpickle(archive.read(f"{root}data.pkl"), names, persistent_load=storage)[0]
 
 
 def _row(archive: zipfile.ZipFile, info: zipfile.ZipInfo, device: str) -> torch.Tensor:
