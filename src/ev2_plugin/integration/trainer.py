@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from fairchem.core.common import distutils
 from fairchem.core.models.base import HydraModel
 from fairchem.core.modules.exponential_moving_average import ExponentialMovingAverage
 from fairchem.core.modules.normalization.element_references import LinearReferences
