@@ -243,7 +243,7 @@ def test_refusals(write: Write, tmp_path: Path, flat: Calculator, monkeypatch: p
     whole = write("flat").read_bytes()
     for number, content in enumerate((b"", b"2\nCO molecule\n", whole[:100], whole[: len(whole) // 2])):
         (tmp_path / f"{number}.pt").write_bytes(content)
-        with pytest.raises(ValueError, match=f"{number}.pt cannot be read: it is no checkpoint, or cut off"):
+        with pytest.raises(ValueError, match=f"{number}.pt cannot be read, it is damaged or of another kind"):
             Calculator(tmp_path / f"{number}.pt")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ValueError, match="there is no device 'cuda:1' here"):

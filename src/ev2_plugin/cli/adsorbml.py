@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from ev2_plugin.cli.terminal import one_sentence_errors, stage_bars
+from ev2_plugin.cli.terminal import TrustOption, one_sentence_errors, stage_bars
 
 if TYPE_CHECKING:
     from ev2_plugin.adsorbml.success_rate import Scores
@@ -134,6 +134,7 @@ def relax(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...; auto shares CUDA devices out.")] = "auto",
     max_edges: Annotated[int | None, typer.Option(help="Most edges of a batch.", show_default=False)] = None,
     max_structures: Annotated[int, typer.Option(help="Most structures of a batch.")] = 16,
+    trust: TrustOption = False,
     submit: Annotated[bool, typer.Option("--submit", help="Each shard a job of a SLURM array.")] = False,
     partition: Annotated[str | None, typer.Option(help="SLURM partition.", show_default=False)] = None,
     account: Annotated[str | None, typer.Option(help="SLURM account.", show_default=False)] = None,
@@ -151,7 +152,7 @@ def relax(
 
         model = {"checkpoint": None if checkpoint is None else str(checkpoint.resolve()), "energies": energies}
         limits = {"shards": shards, "fmax": fmax, "steps": steps, "optimizer": optimizer}
-        machine = Machine(device, max_edges, max_structures)
+        machine = Machine(device, max_edges, max_structures, trust)
         allocation = Allocation(partition, hours, memory, cpus, gpus, account, at_once, cluster)
         _relax(
             Campaign(campaign),

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ev2_plugin.cli.terminal import TrustOption
+
 
 def check(
     config: Annotated[Path, typer.Argument(help="Run file, as for `ev2 fairchem --config-yml`.")],
@@ -15,6 +17,7 @@ def check(
     num_gpus: Annotated[int, typer.Option(min=1, help="Processes per node of the run that is meant.")] = 1,
     num_nodes: Annotated[int, typer.Option(min=1, help="Its nodes.")] = 1,
     cpu: Annotated[bool, typer.Option("--cpu", help="Run here on the CPU.")] = False,
+    trust: TrustOption = False,
     structures: Annotated[
         int | None, typer.Option(min=1, help="Structures of the step that runs here: a whole batch, 2 on a CPU.")
     ] = None,
@@ -29,6 +32,7 @@ def check(
     from ev2_plugin.integration.check.render import report_table
 
     flags = ["--num-gpus", str(num_gpus), "--num-nodes", str(num_nodes), *(["--cpu"] if cpu else [])]
+    flags += ["--trust"] if trust else []
     try:
         with Console(stderr=True).status("dry run: read, build, train a step, validate a batch"):
             report = dry_run(training_config(config, [*flags, *(arguments or [])]), structures)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from ev2_plugin.cli.terminal import one_sentence_errors
+from ev2_plugin.cli.terminal import TrustOption, one_sentence_errors
 
 if TYPE_CHECKING:
     from ev2_plugin.data.dataset_report import Expectation
@@ -92,6 +92,7 @@ def inspect(
     normalizer: Annotated[
         str | None, typer.Option(help="Mean and standard deviation (eV) to compare with: -0.7,2.9.")
     ] = None,
+    trust: TrustOption = False,
 ) -> None:
     """Look at every structure of a dataset; exit status 1 if something in it would break training."""
     from ev2_plugin.data.inspection import inspect_dataset
@@ -100,7 +101,7 @@ def inspect(
     with one_sentence_errors(RuntimeError):
         expected = _expectation(recipe, normalizer)
         with _progress() as follow:
-            found = inspect_dataset(path, expected, follow)
+            found = inspect_dataset(path, expected, follow, trust=trust)
     console = Console()
     console.print(inspection_table(found))
     for finding in sorted(found.findings, key=lambda finding: not finding.fatal):

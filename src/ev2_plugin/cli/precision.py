@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from ev2_plugin.cli.terminal import TrustOption
+
 
 def precision(
     dataset: Annotated[Path, typer.Option(help="Structures: .lmdb, .db or .aselmdb files, or a folder of them.")],
@@ -13,6 +15,7 @@ def precision(
     samples: Annotated[int, typer.Option(min=1, help="Structures, evenly spread over the dataset.")] = 8,
     batch_size: Annotated[int, typer.Option(min=1, help="Structures computed at a time.")] = 4,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    trust: TrustOption = False,
 ) -> None:
     """Deviation of energies, forces and other outputs from float64 at each precision of a model."""
     import torch
@@ -23,8 +26,8 @@ def precision(
 
     try:
         place = torch.device(device)
-        source = read_source(config_yml, checkpoint)
-        batches = list(read_batches(dataset, samples, batch_size))
+        source = read_source(config_yml, checkpoint, trust=trust)
+        batches = list(read_batches(dataset, samples, batch_size, trust=trust))
         with Console(stderr=True).status("float64, then each precision"):
             rows = deviations(source.build, batches, available(place), place, source.scales)
     except (ImportError, MemoryError, OSError, RuntimeError, ValueError) as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ev2_plugin.cli.terminal import one_sentence_errors
+from ev2_plugin.cli.terminal import TrustOption, one_sentence_errors
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,6 +37,7 @@ def relax(
     batch_edges: Annotated[
         int | None, typer.Option(min=1, help="Most edges of a batch; without it, what fits into the GPU.")
     ] = None,
+    trust: TrustOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print results as JSON instead of a table.")] = False,
 ) -> None:
     """Relax structures, many at once; the same call goes on where one was stopped.
@@ -51,7 +52,7 @@ def relax(
         from ev2_plugin.relax.settings import Settings
 
         settings = Settings(_optimizer(optimizer), fmax, steps)
-        forces = _forces(checkpoint, calculator or "", device)
+        forces = _forces(checkpoint, calculator or "", device, trust)
         with relaxation_progress(lambda line: typer.echo(line, err=True)) as follow:
             found = relax_files(
                 files,
@@ -75,10 +76,12 @@ def relax(
         raise typer.Exit(NOT_CONVERGED)
 
 
-def _forces(checkpoint: Path | None, calculator: str, device: str) -> Forces:
+def _forces(checkpoint: Path | None, calculator: str, device: str, trust: bool) -> Forces:
     from ev2_plugin.integration.relax_files import forces_of_calculator, forces_of_checkpoint
 
-    return forces_of_calculator(calculator) if checkpoint is None else forces_of_checkpoint(checkpoint, device)
+    if checkpoint is None:
+        return forces_of_calculator(calculator)
+    return forces_of_checkpoint(checkpoint, device, trust=trust)
 
 
 def _optimizer(name: str) -> Optimizer:

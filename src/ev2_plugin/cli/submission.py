@@ -85,10 +85,7 @@ def check(
     workers: Annotated[int, typer.Option(min=1, help="Processes that read test sets.")] = 1,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a file before it is sent, with exit status 1 if it has a fault; nothing in it is executed.
-
-    Test sets are LMDBs of pickled structures: give only those that you trust.
-    """
+    """Check a file before it is sent, with exit status 1 if it has a fault; nothing in any file is executed."""
     from ev2_plugin.submission.check import check_submission
     from ev2_plugin.submission.verdict import list_ids
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -11,6 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 Follow = Callable[[str, int, int], None]
 """Called with a stage, what is done of it and all of it."""
+
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="The files come from somebody I trust: execute what their pickles ask for.")
+]
 
 
 @contextmanager

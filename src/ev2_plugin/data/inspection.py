@@ -27,7 +27,11 @@ _NO_LABELS = ("natoms", "sid", "fid", "id", "oc22", "nads")
 
 
 def inspect_dataset(
-    path: Path, expected: Expectation, follow: Callable[[str, int, int], None] = lambda stage, done, total: None
+    path: Path,
+    expected: Expectation,
+    follow: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    *,
+    trust: bool = False,
 ) -> Inspection:
     """Look at every sample of a dataset.
 
@@ -35,12 +39,14 @@ def inspect_dataset(
         path: A file, or a folder of files of one split.
         expected: What it is to be trained with.
         follow: Told of the progress.
+        trust: Whether it comes from somebody trusted: then what its samples ask for is executed.
 
     Returns:
         What was found.
 
     Raises:
         FileNotFoundError: If there is no such dataset.
+        Refused: If a sample holds more than data. Nothing was executed.
         ValueError: If a file cannot be read to its end, or the dataset is empty.
     """
     files = dataset_files(path)
@@ -48,7 +54,7 @@ def inspect_dataset(
     if total == 0:
         raise ValueError(f"{path} has no samples")
     found, pass_ = Inspection(files), _Pass(expected, every=-(-total // MAX_EDGE_SAMPLES))
-    for number, (name, data) in enumerate(read_samples(files)):
+    for number, (name, data) in enumerate(read_samples(files, trust=trust)):
         pass_.look(found, name, data, measure=number % pass_.every == 0)
         follow("inspect", number + 1, total)
     pass_.conclude(found)

@@ -1,7 +1,6 @@
 """Single-file LMDBs of data objects, as the Open Catalyst datasets are published.
 
-Keys are the numbers "0", "1", ... in ASCII and "length"; values are pickles. Only open files you trust:
-unpickling runs code of the file's author.
+Keys are the numbers "0", "1", ... in ASCII and "length"; values are pickles, of which only data is taken.
 """
 
 from __future__ import annotations
@@ -9,12 +8,17 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lmdb
+import numpy as np
 from torch_geometric.data import Data
+
+from ev2_plugin.data.sample import read_sample
+from ev2_plugin.storage.lmdb_file import LmdbFile
+from ev2_plugin.storage.pickle_stream import Damaged
+from ev2_plugin.storage.safe_pickle import loads, reading
 
 REQUIRED_KEYS = ("pos", "cell", "atomic_numbers", "natoms", "tags", "fixed", "sid")
 PER_ATOM_KEYS = ("pos", "atomic_numbers", "tags", "fixed", "forces", "force", "pos_relaxed")
@@ -51,38 +55,76 @@ def write_lmdb(path: Path, structures: Iterable[Data]) -> int:
     return count
 
 
-def read_lmdb(path: Path, indices: Iterable[int] | None = None) -> Iterator[Data]:
+def read_lmdb(path: Path, indices: Iterable[int] | None = None, *, trust: bool = False) -> Iterator[Data]:
     """Read the data objects of an LMDB.
 
     Args:
         path: A file written by `write_lmdb` or published in the same layout.
         indices: Which to read, in this order; all in the order of their keys if None.
+        trust: Whether the file comes from somebody trusted: then its pickles may hold, and execute, anything.
 
     Yields:
-        One data object after the other.
+        One data object after the other, of this release of torch_geometric.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is truncated, is no LMDB, or lacks a key it counts.
+        Refused: If a value asks for anything but data. Nothing was executed.
+        ValueError: If the file is truncated or damaged, is no LMDB, or lacks a key it counts.
     """
-    with _open_readonly(path) as env, env.begin() as transaction:
-        length = _length(env, transaction)
+    with open_lmdb(path) as file:
+        length = _length(path, file)
         for index in range(length) if indices is None else indices:
-            value = transaction.get(str(index).encode("ascii"))
+            with reading(f"{path}, entry {index}"):
+                value = file.get(str(index).encode("ascii"))
             if value is None:
                 raise ValueError(f"{path}: entry {index} of {length} is missing")
-            yield pickle.loads(value)
+            with reading(f"{path}, entry {index}"):
+                data = read_sample(value, trust=trust)
+            yield data
 
 
-def count_lmdb(path: Path) -> int:
-    """Count the data objects of an LMDB; errors as in `read_lmdb`."""
-    with _open_readonly(path) as env, env.begin() as transaction:
-        return _length(env, transaction)
+def count_lmdb(path: Path, *, whole: bool = False) -> int:
+    """Count the data objects of an LMDB.
+
+    Args:
+        path: As for `read_lmdb`.
+        whole: Whether it is an error that the file counts more of them than it has.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is truncated or damaged, or is no LMDB.
+    """
+    with open_lmdb(path) as file:
+        length = _length(path, file)
+        if whole and length > file.entries:
+            raise ValueError(f"{path} counts {length} structures and has no more than {file.entries}")
+        return length
 
 
-def _length(env: lmdb.Environment, transaction: lmdb.Transaction) -> int:
-    stored_length = transaction.get(LENGTH_KEY)
-    return env.stat()["entries"] if stored_length is None else pickle.loads(stored_length)
+def open_lmdb(path: Path) -> LmdbFile:
+    """Open an LMDB for reading.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is truncated, or no LMDB.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no LMDB at {path}")
+    with reading(path):
+        return LmdbFile(path)
+
+
+def _length(path: Path, file: LmdbFile) -> int:
+    with reading(path):
+        stored = file.get(LENGTH_KEY)
+        return file.entries if stored is None else _number(stored)
+
+
+def _number(value: bytes) -> int:
+    length = loads(value)
+    if not isinstance(length, int | np.integer) or length < 0:
+        raise Damaged(f"its length is {length!r}")
+    return int(length)
 
 
 def check_data(data: Data, index: int) -> tuple[Any, Any]:
@@ -133,21 +175,3 @@ def _put(env: lmdb.Environment, key: bytes, value: bytes) -> None:
             return
         except lmdb.MapFullError:
             env.set_mapsize(2 * env.info()["map_size"])
-
-
-@contextmanager
-def _open_readonly(path: Path) -> Iterator[lmdb.Environment]:
-    if not path.is_file():
-        raise FileNotFoundError(f"no LMDB at {path}")
-    try:
-        env = lmdb.open(str(path), subdir=False, readonly=True, lock=False, max_readers=1)
-    except lmdb.Error as error:
-        raise ValueError(f"{path} is no LMDB: {error}") from error
-    try:
-        # Reading a page that a truncated file lacks would kill the process, so compare the sizes first.
-        needed = (env.info()["last_pgno"] + 1) * env.stat()["psize"]
-        if path.stat().st_size < needed:
-            raise ValueError(f"{path} is truncated: {path.stat().st_size} bytes of {needed}")
-        yield env
-    finally:
-        env.close()

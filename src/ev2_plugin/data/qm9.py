@@ -26,13 +26,13 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
-import torch
 from ase import Atoms
 from torch_geometric.data import Data
 from torch_geometric.datasets.qm9 import HAR2EV, KCALMOL2EV, atomrefs
 
 from ev2_plugin.data.inventory import Chunk, SourceFile, pack
 from ev2_plugin.data.structures import structure_to_data
+from ev2_plugin.storage.torch_file import read_torch
 
 TARGETS = (
     *("mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "U0", "U", "H", "G", "Cv"),
@@ -232,7 +232,7 @@ def _read_lines(lines: list[str], name: str, skip: set[int]) -> Iterator[tuple[D
 
 
 def _read_pyg(path: Path) -> Iterator[tuple[Data, str]]:
-    for position, stored in enumerate(torch.load(path, map_location="cpu", weights_only=True)):
+    for position, stored in enumerate(read_torch(path)):
         name = f"{path}, molecule {position + 1}"
         missing = {"z", "pos", "y"} - set(stored)
         if missing:

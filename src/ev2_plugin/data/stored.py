@@ -44,17 +44,18 @@ def count_samples(files: list[Path]) -> int:
     return sum(len(database_ids(file)) if file.suffix in DATABASE_SUFFIXES else count_lmdb(file) for file in files)
 
 
-def read_samples(files: list[Path]) -> Iterator[tuple[str, Data]]:
+def read_samples(files: list[Path], *, trust: bool = False) -> Iterator[tuple[str, Data]]:
     """Read all samples.
 
     Args:
         files: As `dataset_files` lists them.
+        trust: As for `read_lmdb`.
 
     Yields:
-        The name of each sample (file and place) and its data object; objects of older torch_geometric releases are
-        turned into objects of this one, as the host does.
+        The name of each sample (file and place) and its data object.
 
     Raises:
+        Refused: If a value asks for anything but data. Nothing was executed.
         ValueError: If a file is truncated or no database.
     """
     for file in files:
@@ -63,13 +64,8 @@ def read_samples(files: list[Path]) -> Iterator[tuple[str, Data]]:
                 for row_id in database_ids(file):
                     yield f"{file}, row {row_id}", _from_row(database.get(id=row_id))
         else:
-            for index, data in enumerate(read_lmdb(file)):
-                yield f"{file}, entry {index}", _present(data)
-
-
-def _present(data: Data) -> Data:
-    stored = data.__dict__ if "_store" not in data.__dict__ else data.to_dict()
-    return Data(**{key: value for key, value in stored.items() if value is not None})
+            for index, data in enumerate(read_lmdb(file, trust=trust)):
+                yield f"{file}, entry {index}", data
 
 
 def _from_row(row: Any) -> Data:

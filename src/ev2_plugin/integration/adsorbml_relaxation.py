@@ -52,11 +52,13 @@ class Machine:
         device: `auto`, which takes CUDA devices in turn, or a device of torch.
         max_edges: Most edges of a batch; None for no limit.
         max_structures: Most structures of a batch.
+        trust: Whether the checkpoint comes from somebody trusted: then what it asks for is executed.
     """
 
     device: str = "auto"
     max_edges: int | None = None
     max_structures: int = 16
+    trust: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def run_shard(
     """
     settings = read_settings(campaign.folder)[stage_of(campaign)]
     placements = shard_placements(list_placements(campaign), shard, settings["shards"])
-    potential, energies, described = _potential(settings, _device(machine.device, shard))
+    potential, energies, described = _potential(settings, _device(machine.device, shard), machine.trust)
     folder = shard_folder(campaign, shard)
     relax_in_folder(
         PlacementSource(placements),
@@ -221,7 +223,7 @@ def submit_shards(campaign: Campaign, machine: Machine, allocation: Allocation) 
         return executor.map_array(ShardJob(), [there] * len(shards), shards, [machine] * len(shards)) if shards else []
 
 
-def _potential(settings: Mapping[str, Any], device: str) -> tuple[Potential, str, dict[str, str]]:
+def _potential(settings: Mapping[str, Any], device: str, trust: bool) -> tuple[Potential, str, dict[str, str]]:
     """The potential, the kind of its energies, and what identifies it."""
     if settings["calculator"] is not None:
         calculator = build_calculator(settings["calculator"], settings["keywords"])
@@ -233,7 +235,7 @@ def _potential(settings: Mapping[str, Any], device: str) -> tuple[Potential, str
     digest = _digest(path)
     if settings.get("weights") not in (None, digest):
         raise ValueError(f"checkpoint {path} holds other weights than the campaign's relaxations were begun with")
-    potential = load_potential(path, device)
+    potential = load_potential(path, device, trust=trust)
     kind = settings["energies"] or potential.energy_kind.name
     if kind not in ENERGY_KINDS:
         raise ValueError(

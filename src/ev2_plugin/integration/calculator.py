@@ -24,20 +24,22 @@ class Calculator(calculator.Calculator):
     Args:
         checkpoint: Written by fairchem's trainer or the plugin's.
         device: `auto` (CUDA if there is any), or a device of torch.
+        trust: Whether the file comes from somebody trusted: then what it asks for is executed.
 
     Attributes:
         potential: The model.
 
     Raises:
         FileNotFoundError: If there is no such file.
+        Refused: If the file holds more than data. Nothing was executed.
         ValueError: If weights, normalisers or references of the file are missing, left over or of another shape, or the
             device is not there.
     """
 
     name = "ev2_plugin"
 
-    def __init__(self, checkpoint: str | Path, device: str = "auto") -> None:
-        self.potential = load_potential(checkpoint, device)
+    def __init__(self, checkpoint: str | Path, device: str = "auto", *, trust: bool = False) -> None:
+        self.potential = load_potential(checkpoint, device, trust=trust)
         super().__init__(
             checkpoint=str(checkpoint), device=str(self.potential.device), energy_kind=self.energy_kind.name
         )

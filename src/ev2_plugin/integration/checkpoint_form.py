@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 from fairchem.core.common.utils import update_config
-from torch import nn
 
 from ev2_plugin.integration.dens import without_denoising
-from ev2_plugin.integration.host_classes import named_classes
-from ev2_plugin.integration.registration import SHORT_NAMES
 from ev2_plugin.integration.stand_ins import with_stand_ins
 
 OLD_TARGETS = {"target": "energy", "grad_target": "forces"}
 """Names of normalisers in files before fairchem 1.0."""
 
-_HOSTS_MODELS = "fairchem.core.models."
 _OF_ONE_SPLIT = ("format", "src", "transforms", "normalize_labels", "lin_ref", "oc20_ref")
 
 
@@ -68,34 +63,3 @@ def current_config(config: Mapping[str, Any]) -> dict[str, Any]:
             dataset = dataset["train"]
     made["dataset"] = dataset
     return update_config(made)
-
-
-def check_named_classes(config: Mapping[str, Any], source: object) -> None:
-    """Refuse a config out of a file that names classes of other packages: building a model calls what is named.
-
-    Args:
-        config: With a model section.
-        source: What to call the file in the message.
-
-    Raises:
-        ValueError: Naming the class.
-    """
-    ours = {f"ev2_plugin.{name}" for name in SHORT_NAMES.values()}
-    for kind, name in named_classes({"model": {**config["model"], "finetune_config": None}}):
-        if kind != "model" or "." not in name or name in ours or _is_model_of_host(name):
-            continue
-        raise ValueError(
-            f"{source}: its config names the class {name}, which is neither ev2_plugin's nor fairchem's. Building it "
-            "would run code that the file chooses"
-        )
-
-
-def _is_model_of_host(name: str) -> bool:
-    module, _, attribute = name.rpartition(".")
-    if not module.startswith(_HOSTS_MODELS):
-        return False
-    try:
-        found = getattr(import_module(module), attribute, None)
-    except ImportError:
-        return False
-    return isinstance(found, type) and issubclass(found, nn.Module) and found.__module__.startswith(_HOSTS_MODELS)

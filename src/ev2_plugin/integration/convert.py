@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from ev2_plugin.integration.checkpoint_form import check_named_classes, current_form
+from ev2_plugin.integration.checkpoint_form import current_form
 from ev2_plugin.integration.energy_kind import energy_kind
+from ev2_plugin.integration.host_classes import check_named_classes
 from ev2_plugin.integration.layouts import Layout, in_layout, layout_of
 from ev2_plugin.integration.loading import build_model, read_checkpoint
 from ev2_plugin.integration.saved_transforms import saved_normalizers, saved_references
@@ -49,7 +50,9 @@ class Converted:
     digest: str
 
 
-def convert(checkpoint: Path, out: Path, *, layout: str | None = None, raw: bool = False) -> Converted:
+def convert(
+    checkpoint: Path, out: Path, *, layout: str | None = None, raw: bool = False, trust: bool = False
+) -> Converted:
     """Write a checkpoint anew: weights, and what is needed to predict with them; no state of training.
 
     Args:
@@ -58,6 +61,7 @@ def convert(checkpoint: Path, out: Path, *, layout: str | None = None, raw: bool
             reads.
         layout: `flat` or `hydra`; None for that of the checkpoint.
         raw: Take the weights of the last step where the file has averaged ones.
+        trust: Whether the checkpoint comes from somebody trusted: then what it asks for is executed.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -69,11 +73,12 @@ def convert(checkpoint: Path, out: Path, *, layout: str | None = None, raw: bool
         raise ValueError(f"{out}: the output ends in {SUFFIX} or .pt")
     if out.exists() and out.samefile(checkpoint):
         raise ValueError(f"{out} is the checkpoint itself: give the output another name")
-    content = read_checkpoint(checkpoint)
+    content = read_checkpoint(checkpoint, trust=trust)
     digest = digest_of(content["state_dict"])
     content = current_form(content, checkpoint)
     settings = content["config"]["model"]
-    check_named_classes(content["config"], checkpoint)
+    if not trust:
+        check_named_classes(content["config"], checkpoint)
     if not names_our_model(settings):
         raise ValueError(f"{checkpoint} is a model {settings['name']!r}; only EquiformerV2 is converted")
     with torch.device("meta"):

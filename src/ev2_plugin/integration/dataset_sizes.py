@@ -90,6 +90,10 @@ def dataset_sizes(config: Mapping[str, Any]) -> StructureSizes:
     split, settings = next(iter(present.items()))
     with only_needed_imports(config):
         dataset = open_split(split, settings)
+        return _sizes(config, split, settings, dataset)
+
+
+def _sizes(config: Mapping[str, Any], split: str, settings: Mapping[str, Any], dataset: Any) -> StructureSizes:
     sample = np.unique(np.linspace(0, len(dataset) - 1, min(SAMPLED, len(dataset))).round().astype(int)).tolist()
     counted = [_count(dataset[index], config["model"]) for index in sample]
     natoms = [atoms for atoms, _ in counted]

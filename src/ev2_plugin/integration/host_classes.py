@@ -14,19 +14,24 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import torch
 from fairchem.core.common import registry as registry_module
 from fairchem.core.common.registry import registry
+from torch import nn
 
-from ev2_plugin.integration.registration import register
+from ev2_plugin.integration.host_reading import host_reads_data_only, is_trusted
+from ev2_plugin.integration.registration import SHORT_NAMES, register
+from ev2_plugin.storage.safe_pickle import ADVICE
+from ev2_plugin.storage.torch_file import read_torch
+from ev2_plugin.storage.unpickler import Refused
 
 _ALWAYS_NEEDED = ("common.logger", "trainers", "datasets", "models.base", "tasks")
+_HOSTS_MODELS = "fairchem.core.models."
 _IMPORTS_DONE = "imports_setup"  # the host's own mark: its import sweep has run
 
 
 @contextmanager
 def only_needed_imports(config: Mapping[str, Any]) -> Iterator[None]:
-    """Register what `config` names and keep the host from importing the rest of its models.
+    """Register what `config` names, and keep the host from importing the rest of its models and from executing files.
 
     The host's mark is put back on leaving, so that whatever the same process does later with fairchem
     (an `OCPCalculator` for another model, say) finds it as it was.
@@ -36,6 +41,7 @@ def only_needed_imports(config: Mapping[str, Any]) -> Iterator[None]:
 
     Raises:
         ImportError: If a module that the config needs cannot be imported.
+        Refused: If a checkpoint to start from holds more than data, and the config does not say `task.trust`.
         ValueError: If the config names a class that nobody registers.
     """
     for module in _ALWAYS_NEEDED:
@@ -46,7 +52,8 @@ def only_needed_imports(config: Mapping[str, Any]) -> Iterator[None]:
     before = registry.get(_IMPORTS_DONE, default=False, no_warning=True)
     registry.register(_IMPORTS_DONE, True)
     try:
-        yield
+        with host_reads_data_only(is_trusted(config)):
+            yield
     finally:
         registry.register(_IMPORTS_DONE, before)
 
@@ -54,7 +61,7 @@ def only_needed_imports(config: Mapping[str, Any]) -> Iterator[None]:
 def named_classes(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield (kind, name) for every class that the host will look up for this config."""
     yield "trainer", config.get("trainer", "ocp")
-    yield from _named_models(_mapping(config.get("model")))
+    yield from _named_models(_mapping(config.get("model")), is_trusted(config))
     for split in _mapping(config.get("dataset")).values():
         if "format" in _mapping(split):
             yield "dataset", split["format"]
@@ -65,7 +72,7 @@ def named_classes(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 yield "loss", settings["fn"]
 
 
-def _named_models(model: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _named_models(model: Mapping[str, Any], trust: bool) -> Iterator[tuple[str, str]]:
     if "name" in model:
         yield "model", model["name"]
     if "model" in _mapping(model.get("backbone")):
@@ -76,8 +83,41 @@ def _named_models(model: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     start = _mapping(model.get("finetune_config")).get("starting_checkpoint")
     if start is not None:
         # The host builds the model that the checkpoint's config names, so its classes are needed too.
-        checkpoint = torch.load(start, map_location="cpu", weights_only=False)
-        yield from _named_models(checkpoint["config"]["model"])
+        settings = read_torch(Path(start), trust=trust, map_location="meta")["config"]["model"]
+        if not trust:
+            check_named_classes({"model": settings}, start)
+        yield from _named_models(settings, trust)
+
+
+def check_named_classes(config: Mapping[str, Any], source: object) -> None:
+    """Refuse a config out of a file that names classes of other packages: building a model calls what is named.
+
+    Args:
+        config: With a model section.
+        source: What to call the file in the message.
+
+    Raises:
+        Refused: Naming the class.
+    """
+    ours = {f"ev2_plugin.{name}" for name in SHORT_NAMES.values()}
+    for _, name in _named_models({**config["model"], "finetune_config": None}, trust=False):
+        if "." not in name or name in ours or _is_model_of_host(name):
+            continue
+        raise Refused(
+            f"{source}: its config names the class {name}, which is neither ev2_plugin's nor fairchem's. Building it "
+            f"would run code that the file chooses; {ADVICE}"
+        )
+
+
+def _is_model_of_host(name: str) -> bool:
+    module, _, attribute = name.rpartition(".")
+    if not module.startswith(_HOSTS_MODELS):
+        return False
+    try:
+        found = getattr(import_module(module), attribute, None)
+    except ImportError:
+        return False
+    return isinstance(found, type) and issubclass(found, nn.Module) and found.__module__.startswith(_HOSTS_MODELS)
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -35,7 +35,7 @@ _TOP = _names(
     *("trainer", "logger", "slurm", "hide_eval_progressbar", "timeout"),
 )
 _TASK = {
-    **_names("dataset", "energy", "prediction_dtype", "strict_load", "eval_relaxations", "relax_dataset"),
+    **_names("dataset", "energy", "prediction_dtype", "strict_load", "trust", "eval_relaxations", "relax_dataset"),
     **_names("relaxation_steps", "relaxation_fmax", "relax_cell", "relax_volume", "num_relaxation_batches"),
     **_names("write_pos", "save_full_traj", "set_deterministic_scatter"),
     "relax_opt": _names("maxstep", "memory", "damping", "alpha", "traj_dir"),

@@ -19,7 +19,13 @@ from ev2_plugin.integration.job_script import after_the_run, before_the_run
 from ev2_plugin.integration.known_keys import names_our_trainer
 from ev2_plugin.integration.preflight import check_datasets
 from ev2_plugin.integration.rank_groups import ranks_per_batch
-from ev2_plugin.integration.run_config import Config, build_run_config, expand_sweep, without_unread_datasets
+from ev2_plugin.integration.run_config import (
+    TRUST_HELP,
+    Config,
+    build_run_config,
+    expand_sweep,
+    without_unread_datasets,
+)
 from ev2_plugin.integration.runner import Runner, run_rank
 from ev2_plugin.integration.slurm import CLUSTERS, open_executor, partition_has_gpus, refusals
 from ev2_plugin.training.stopping import Stopped
@@ -52,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         default="slurm",
         help="Where --submit runs: SLURM, or this machine, in the background",
     )
+    parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     args, overrides = parser.parse_known_args(argv)
     if args.num_gpus < 1 or args.num_nodes < 1:
         parser.error("--num-gpus (ranks per node) and --num-nodes must be at least 1")

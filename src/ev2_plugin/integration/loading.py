@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ import torch
 from fairchem.core.common.registry import registry
 from torch import nn
 
-from ev2_plugin.integration.checkpoint_form import check_named_classes, current_form
+from ev2_plugin.integration.checkpoint_form import current_form
 from ev2_plugin.integration.energy_kind import energy_kind
-from ev2_plugin.integration.host_classes import import_class, named_classes
+from ev2_plugin.integration.host_classes import check_named_classes, import_class, named_classes
 from ev2_plugin.integration.model_outputs import ModelOutputs, with_parts
 from ev2_plugin.integration.potential import HostModelPotential, ModelPotential, potential_of
 from ev2_plugin.integration.registration import register
@@ -24,9 +23,12 @@ from ev2_plugin.integration.saved_transforms import saved_normalizers, saved_ref
 from ev2_plugin.integration.sidecar import content_of
 from ev2_plugin.integration.weights import load_weights
 from ev2_plugin.storage.safetensors_file import SUFFIX, read_weights
+from ev2_plugin.storage.torch_file import read_torch
 
 
-def load_potential(checkpoint: Path | str, device: str = "auto") -> ModelPotential | HostModelPotential:
+def load_potential(
+    checkpoint: Path | str, device: str = "auto", *, trust: bool = False
+) -> ModelPotential | HostModelPotential:
     """Build the model that a checkpoint's config names and give it the checkpoint's weights.
 
     The host's EquiformerV2 is replaced by the plugin's, which takes the same weights. Averaged weights are taken where
@@ -35,19 +37,22 @@ def load_potential(checkpoint: Path | str, device: str = "auto") -> ModelPotenti
     Args:
         checkpoint: Written by fairchem's trainers or the plugin's; or `*.safetensors` written by `ev2 convert`.
         device: `auto` (CUDA if there is any), or a device of torch.
+        trust: Whether the file comes from somebody trusted: then what it asks for is executed.
 
     Returns:
         The potential; its `energy_kind` says what its energies are.
 
     Raises:
         FileNotFoundError: If there is no such file.
+        Refused: If the file holds more than data, or names classes of other packages. Nothing was executed.
         ValueError: If the file is no checkpoint, weights or normalisers are missing, left over or of another shape, or
             the device is not there.
     """
     chosen = choose_device(device)
-    content = current_form(read_checkpoint(Path(checkpoint)), checkpoint)
+    content = current_form(read_checkpoint(Path(checkpoint), trust=trust), checkpoint)
     config = content["config"]
-    check_named_classes(config, checkpoint)
+    if not trust:
+        check_named_classes(config, checkpoint)
     model = build_model(config["model"])
     load_weights(model, content, checkpoint)
     normalizers, references = saved_normalizers(content, checkpoint), saved_references(content, checkpoint)
@@ -79,24 +84,23 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, *, trust: bool = False) -> dict[str, Any]:
     """What a checkpoint file holds, tensors on the CPU.
 
     Args:
-        path: The file. It is unpickled, so it must come from somebody trusted.
+        path: The file.
+        trust: Whether it comes from somebody trusted: then it may hold, and execute, anything.
 
     Raises:
         FileNotFoundError: If there is no such file.
+        Refused: If it holds more than data. Nothing was executed.
         ValueError: If it is of another kind or cut off, or holds no weights or no config.
     """
     if not path.is_file():
         raise FileNotFoundError(errno.ENOENT, "no such checkpoint", str(path))
     if path.suffix == SUFFIX:
         return content_of(*read_weights(path), path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=False)
-    except (EOFError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} cannot be read: it is no checkpoint, or cut off ({error})") from error
+    content = read_torch(path, trust=trust)
     missing = [key for key in ("state_dict", "config") if not isinstance(content, Mapping) or key not in content]
     if missing:
         raise ValueError(f"{path} is no checkpoint of a trainer: it has no {' and no '.join(missing)}")

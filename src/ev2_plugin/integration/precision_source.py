@@ -20,7 +20,8 @@ from torch_geometric.data import Batch
 from ev2_plugin.data.inventory import DATABASE_SUFFIXES
 from ev2_plugin.data.stored import dataset_files
 from ev2_plugin.integration.check.splits import open_split
-from ev2_plugin.integration.host_classes import only_needed_imports
+from ev2_plugin.integration.host_classes import check_named_classes, only_needed_imports
+from ev2_plugin.integration.loading import read_checkpoint
 from ev2_plugin.integration.precision import PrecisionRow
 from ev2_plugin.integration.run_config import find_config, load_config
 from ev2_plugin.ops.linear import Precision
@@ -63,12 +64,13 @@ class ModelSource:
         return model
 
 
-def read_source(config: Path | None, checkpoint: Path | None) -> ModelSource:
+def read_source(config: Path | None, checkpoint: Path | None, *, trust: bool = False) -> ModelSource:
     """Read a run file, a checkpoint, or both: then the model is the file's and the weights are the checkpoint's.
 
     Args:
         config: A run file, also the name of one that the plugin brings.
         checkpoint: As the host's trainers write it.
+        trust: Whether it comes from somebody trusted: then what it asks for is executed.
 
     Raises:
         FileNotFoundError: If a file does not exist.
@@ -78,7 +80,9 @@ def read_source(config: Path | None, checkpoint: Path | None) -> ModelSource:
         raise ValueError("give --config-yml or --checkpoint, or both")
     if checkpoint is not None and not checkpoint.exists():
         raise FileNotFoundError(f"--checkpoint {checkpoint}: no such file")
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=False) if checkpoint is not None else {}
+    saved = read_checkpoint(checkpoint, trust=trust) if checkpoint is not None else {}
+    if config is None and not trust:
+        check_named_classes(saved["config"], checkpoint)
     run = load_config(find_config(config))[0] if config is not None else saved["config"]
     settings = run.get("model")
     if not isinstance(settings, Mapping) or "name" not in settings:
@@ -105,21 +109,26 @@ def _scales_in_config(run: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(spread) for name, spread in spreads.items() if spread is not None}
 
 
-def read_batches(dataset: Path, samples: int, batch_size: int) -> Iterator[Batch]:
+def read_batches(dataset: Path, samples: int, batch_size: int, *, trust: bool = False) -> Iterator[Batch]:
     """Structures evenly spread over a dataset, in the order in which the host shuffles it.
 
     Args:
         dataset: A file or folder of .lmdb, or of ASE databases (.db, .aselmdb).
         samples: How many structures, at most.
         batch_size: Structures per batch.
+        trust: Whether it comes from somebody trusted: then what its samples ask for is executed.
 
     Raises:
         FileNotFoundError: If there is none.
         ValueError: If it cannot be read or is empty.
     """
     ase_database = dataset_files(dataset)[0].suffix in DATABASE_SUFFIXES
-    with only_needed_imports({}):
+    with only_needed_imports({"task": {"trust": trust}}):
         opened = open_split("test", {"src": str(dataset), "format": "ase_db" if ase_database else "lmdb"})
+        yield from _batches(opened, samples, batch_size)
+
+
+def _batches(opened: Any, samples: int, batch_size: int) -> Iterator[Batch]:
     indices = np.unique(np.linspace(0, len(opened) - 1, min(samples, len(opened))).round().astype(int)).tolist()
     for start in range(0, len(indices), batch_size):
         yield data_list_collater([opened[index] for index in indices[start : start + batch_size]], otf_graph=True)

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from ev2_plugin.integration.check.settings import output_targets
 from ev2_plugin.integration.check.splits import configured_splits, first_sample, missing_sources, open_split
 from ev2_plugin.integration.position_labels import SOURCES_OF_LABELS
 from ev2_plugin.integration.weights import check_weights
+from ev2_plugin.storage.torch_file import read_torch
 
 _LABELLED_SPLITS = {"train": ("train", "val"), "validate": ("val",)}
 
@@ -79,7 +79,7 @@ def _check_metadata(split: str, settings: Mapping[str, Any], dataset: Any, optim
         )
 
 
-def check_checkpoint(model: nn.Module, path: str | Path) -> None:
+def check_checkpoint(model: nn.Module, path: str | Path, *, trust: bool = False) -> None:
     """Compare a checkpoint's weights with the model they are meant for, by name and shape.
 
     The host loads the optimiser's state first, whose error does not say which weights are wrong.
@@ -87,10 +87,10 @@ def check_checkpoint(model: nn.Module, path: str | Path) -> None:
     Args:
         model: The trainer's model.
         path: The checkpoint.
+        trust: Whether it comes from somebody trusted: then it may hold, and execute, anything.
 
     Raises:
         ValueError: Naming the first weights that are missing, left over or of another shape.
     """
     # on the meta device: names and shapes without the numbers
-    state_dict = torch.load(path, map_location="meta", weights_only=False)["state_dict"]
-    check_weights(model, state_dict, path)
+    check_weights(model, read_torch(Path(path), trust=trust, map_location="meta")["state_dict"], path)

@@ -64,17 +64,17 @@ class RelaxedFiles:
         return sum(one.converged for one in self.relaxed)
 
 
-def forces_of_checkpoint(checkpoint: Path, device: str) -> Forces:
+def forces_of_checkpoint(checkpoint: Path, device: str, *, trust: bool = False) -> Forces:
     """A trained model.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If weights are missing or left over, or the device is not there.
     """
-    potential = load_potential(checkpoint, device)
+    potential = load_potential(checkpoint, device, trust=trust)
     with checkpoint.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    config = current_config(read_checkpoint(checkpoint)["config"])
+    config = current_config(read_checkpoint(checkpoint, trust=trust)["config"])
     return Forces(potential, str(potential.energy_kind), {"checkpoint": digest}, config)
 
 

@@ -31,6 +31,9 @@ _COPIED_FLAGS = (
 )
 
 
+TRUST_HELP = "The files of this run come from somebody I trust: execute what their pickles ask for"
+
+
 def config_dir() -> Path:
     """Return the folder of the configs that the plugin brings."""
     return Path(__file__).resolve().parents[1] / "configs"
@@ -73,6 +76,8 @@ def build_run_config(args: argparse.Namespace, overrides: Sequence[str]) -> Conf
     config["world_size"] = args.num_nodes * args.num_gpus
     config["distributed_backend"] = "gloo" if args.cpu else "nccl"
     config, _ = merge_dicts(config, _parse_overrides(overrides))
+    if getattr(args, "trust", False):
+        config["task"] = {**(config.get("task") or {}), "trust": True}  # here ranks, workers and requeued jobs find it
     config["timestamp_id"] = config["timestamp_id"] or new_timestamp_id(config["identifier"])
     return config
 

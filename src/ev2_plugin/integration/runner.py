@@ -20,6 +20,7 @@ from submitit import JobEnvironment
 from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
 
 from ev2_plugin.integration.host_classes import only_needed_imports
+from ev2_plugin.integration.host_reading import is_trusted
 from ev2_plugin.integration.preflight import check_checkpoint
 from ev2_plugin.integration.run_config import Config
 from ev2_plugin.integration.training_loop import TrainingLoop
@@ -87,7 +88,7 @@ class Runner(host.Runner):
 
     def _set_up(self, config: Config) -> None:
         if config["checkpoint"] is not None and config.get("task", {}).get("strict_load", True):
-            check_checkpoint(self.trainer.model, config["checkpoint"])
+            check_checkpoint(self.trainer.model, config["checkpoint"], trust=is_trusted(config))
         self.task.setup(self.trainer)
 
     def _queue_again(self, submitit_handler: Any) -> None:

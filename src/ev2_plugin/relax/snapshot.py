@@ -7,7 +7,6 @@ later evaluation is of the same batch, with the same result to the last bit.
 from __future__ import annotations
 
 import os
-import pickle
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from ev2_plugin.relax.group import Group, Member
 from ev2_plugin.relax.optimizer import Memory
 from ev2_plugin.relax.relaxation import Relaxation
 from ev2_plugin.relax.settings import Budget
+from ev2_plugin.storage.torch_file import read_torch
 
 State = dict[str, Any]
 
@@ -69,8 +69,8 @@ def read_state(path: Path) -> State:
         ValueError: If the file is damaged.
     """
     try:
-        state: State = torch.load(path, map_location="cpu", weights_only=True)
-    except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        state: State = read_torch(path)
+    except ValueError as error:
         raise ValueError(f"{path} cannot be read, so its run cannot go on; remove its folder to begin anew") from error
     return state
 

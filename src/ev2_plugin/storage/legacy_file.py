@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
 import struct
 from typing import Any
 
 import torch
 
-from ev2_plugin.storage.pickle_stream import Buffer, Damaged
+from ev2_plugin.storage.pickle_stream import Buffer, Damaged, end_of_pickle
 from ev2_plugin.storage.tensor_parts import Storage
 from ev2_plugin.storage.unpickler import Names, unpickle
 
-_MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
-_PROTOCOL_VERSION = 1001
+_HEAD = (0x1950A86A20F9469CFC6C, 1001)
+_USUAL_HEAD = b"".join(pickle.dumps(number, protocol=2) for number in _HEAD)
 _COUNT = struct.Struct("<q")
 
 
@@ -46,12 +47,7 @@ def read_legacy(data: Buffer, names: Names, device: str = "cpu") -> Any:
             storages[key] = Storage(room, dtype)
         return storages[key]
 
-    place = 0
-    for expected in (_MAGIC_NUMBER, _PROTOCOL_VERSION):
-        found, place = unpickle(data, {}, start=place)
-        if type(found) is not int or found != expected:
-            raise Damaged("it is no file of torch.save")
-    _, place = unpickle(data, {}, start=place)
+    place = end_of_pickle(data, _after_head(data))  # a pickle of the writer's number sizes: they are known
     content, place = unpickle(data, names, start=place, persistent_load=storage)
     keys, place = unpickle(data, {}, start=place)
     if not isinstance(keys, list) or len(set(keys)) != len(keys) or set(keys) != set(storages):
@@ -59,6 +55,17 @@ def read_legacy(data: Buffer, names: Names, device: str = "cpu") -> Any:
     for key in keys:
         place = _fill(storages[key], data, place)
     return content
+
+
+def _after_head(data: Buffer) -> int:
+    if data[: len(_USUAL_HEAD)] == _USUAL_HEAD:
+        return len(_USUAL_HEAD)
+    place = 0
+    for expected in _HEAD:
+        found, place = unpickle(data, {}, start=place)
+        if type(found) is not int or found != expected:
+            raise Damaged("it is no file of torch.save")
+    return place
 
 
 def _fill(storage: Storage, data: Buffer, place: int) -> int:

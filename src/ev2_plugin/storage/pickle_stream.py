@@ -75,9 +75,10 @@ def end_of_pickle(data: Buffer, start: int = 0) -> int:
 
 
 def _number(data: Buffer, place: int, form: struct.Struct) -> int:
-    if place + form.size > len(data):
-        raise Damaged("it is cut off")
-    number: int = form.unpack_from(data, place)[0]
+    try:
+        number: int = form.unpack_from(data, place)[0]
+    except struct.error:
+        raise Damaged("it is cut off") from None
     return number
 
 

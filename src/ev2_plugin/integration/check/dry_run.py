@@ -30,9 +30,10 @@ from ev2_plugin.integration.check.settings import check_settings
 from ev2_plugin.integration.check.step import run_step
 from ev2_plugin.integration.check.survey import Survey, survey
 from ev2_plugin.integration.host_classes import only_needed_imports
+from ev2_plugin.integration.host_reading import is_trusted
 from ev2_plugin.integration.known_keys import CONVERTING_TRAINERS
 from ev2_plugin.integration.preflight import check_checkpoint, check_datasets, needed_labels
-from ev2_plugin.integration.run_config import Config, build_run_config
+from ev2_plugin.integration.run_config import TRUST_HELP, Config, build_run_config
 
 STRUCTURES_ON_CPU = 2
 
@@ -46,6 +47,7 @@ def training_config(path: Path, arguments: Sequence[str]) -> Config:
     """
     parser = Flags().get_parser()
     parser.prog = "ev2 check"
+    parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
     return build_run_config(*parser.parse_known_args(["--mode", "train", "--config-yml", str(path), *arguments]))
 
 
@@ -124,7 +126,7 @@ def _examine(config: Config, trainer: Any) -> CheckReport:
     model = trainer._unwrapped_model
     network, heads = _parts(model)
     if config["checkpoint"] is not None:
-        check_checkpoint(trainer.model, config["checkpoint"])
+        check_checkpoint(trainer.model, config["checkpoint"], trust=is_trusted(config))
     if trainer.train_dataset is None:
         raise ValueError("dataset.train.src is missing: there is nothing to train on")
     surveys = _surveys(config, trainer, network)
