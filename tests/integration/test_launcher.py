@@ -202,6 +202,7 @@ def test_every_class_of_a_config_is_looked_up(tmp_path: Path) -> None:
         ("model", "ev2_energy_head"),
         ("model", "ev2_force_head"),
         ("model", "old_backbone"),
+        ("logger", "tensorboard"),
         ("dataset", "ase_db"),
         ("loss", "mae"),
         ("loss", "l2mae"),

@@ -62,6 +62,10 @@ def named_classes(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield (kind, name) for every class that the host will look up for this config."""
     yield "trainer", config.get("trainer", "ocp")
     yield from _named_models(_mapping(config.get("model")), is_trusted(config))
+    logger = config.get("logger") or "local"
+    name = logger if isinstance(logger, str) else _mapping(logger).get("name", "local")
+    if name != "wandb_singleton":  # the host makes it without looking it up
+        yield "logger", name
     for split in _mapping(config.get("dataset")).values():
         if "format" in _mapping(split):
             yield "dataset", split["format"]
@@ -129,7 +133,7 @@ def import_class(kind: str, name: str) -> None:
     """Import the module that defines a class, so that the host's registry finds it.
 
     Args:
-        kind: "model", "trainer", "dataset" or "loss".
+        kind: "model", "trainer", "logger", "dataset" or "loss".
         name: A registered short name or a dotted path.
 
     Raises:

@@ -17,12 +17,13 @@ SHORT_NAMES = {
     ("model", "ev2_stress_head"): "StressHead",
     ("model", "ev2_vector_head"): "VectorHead",
     ("trainer", "ev2"): "Trainer",
+    ("logger", "local"): "LocalLogger",
 }
 """Class of the plugin by the host's kind of class and the short name."""
 
 
 def register() -> None:
-    """Put the plugin's models, heads and trainer into fairchem's registry; a second call changes nothing.
+    """Put the plugin's models, heads, trainer and logger into fairchem's registry; a second call changes nothing.
 
     Raises:
         ImportError: If a module of the plugin cannot be imported, with its own message.

@@ -19,10 +19,13 @@ from fairchem.core.common.utils import new_trainer_context
 from submitit import JobEnvironment
 from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
 
+from ev2_plugin.integration.console import quiet_unless_first
 from ev2_plugin.integration.host_classes import only_needed_imports
 from ev2_plugin.integration.host_reading import is_trusted
 from ev2_plugin.integration.preflight import check_checkpoint
 from ev2_plugin.integration.run_config import Config
+from ev2_plugin.integration.run_loggers import choose_logger
+from ev2_plugin.integration.run_record import recorded
 from ev2_plugin.integration.training_loop import TrainingLoop
 from ev2_plugin.training.stopping import Stopped
 
@@ -59,6 +62,8 @@ class Runner(host.Runner):
         config = copy.deepcopy(config)
         if self.submitted:
             _enter_job(config)
+        quiet_unless_first(config)
+        choose_logger(config)
         if not torch.cuda.is_available() and not config["cpu"]:
             logging.warning("no CUDA device here: running on the CPU, ranks joined by gloo")
             config["cpu"] = True
@@ -68,14 +73,15 @@ class Runner(host.Runner):
             if config["mode"] == "train" and isinstance(self.trainer, TrainingLoop):
                 self._train(config)
             else:
-                self._set_up(config)
-                self.task.run()
+                with recorded(config, self.trainer):
+                    self._set_up(config)
+                    self.task.run()
 
     def _train(self, config: Config) -> None:
         """Go on or begin, until the end or a signal."""
         signals = [signal.SIGINT, signal.SIGTERM, *([_PREEMPTION] if self.submitted else [])]
         try:
-            with self.trainer.stop_signals.watched(signals) as handlers:
+            with self.trainer.stop_signals.watched(signals) as handlers, recorded(config, self.trainer):
                 if self.trainer.resume(config["checkpoint"]):
                     self.task.trainer = self.trainer  # all that its set-up does besides loading
                 else:
