@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -11,43 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from fairchem.core.common.logger import Logger
 
 from ev2_plugin.demo.host import run_host
-
-LOG_NAME = "metrics.jsonl"
-
-
-class StepLogger(Logger):
-    """A logger for the host that writes one line of JSON per call: step, split, time [s] and metrics.
-
-    The text log rounds to three digits, too few to compare two runs.
-    """
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        super().__init__(config)
-        self.path = Path(config["cmd"]["logs_dir"]) / LOG_NAME
-
-    def log(self, update_dict: Mapping[str, Any], step: int, split: str = "") -> None:
-        """Write one line."""
-        numbers = {name: float(value) for name, value in update_dict.items()}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"split": split, "time": time.perf_counter(), **numbers, "step": step}) + "\n")
-
-    def watch(self, model: Any, log_freq: int = 1000) -> None:
-        """Not recorded, like all below."""
-
-    def log_plots(self, plots: Any) -> None:
-        """Not recorded."""
-
-    def mark_preempting(self) -> None:
-        """Not recorded."""
-
-    def log_summary(self, summary_dict: Mapping[str, Any]) -> None:
-        """Not recorded."""
-
-    def log_artifact(self, name: str, type: str, file_location: str) -> None:
-        """Not recorded."""
+from ev2_plugin.integration.local_logger import LOG_NAME
+from ev2_plugin.storage.metrics_log import read_entries
 
 
 @dataclass(frozen=True)
@@ -74,7 +40,7 @@ class TrainingLog:
     """What a run logged.
 
     Attributes:
-        lines: As `StepLogger` wrote them.
+        lines: Split, step, time [s] and metrics of everything it logged.
     """
 
     lines: Sequence[Mapping[str, Any]]
@@ -107,7 +73,7 @@ def short_training(structures: int, batch_size: int, steps: int, validations: in
     steps_per_epoch = max(structures // batch_size, 1)
     epochs = max(steps // steps_per_epoch, 1)
     return {
-        "logger": "training_runs.StepLogger",
+        "logger": "local",
         "optim": {
             "batch_size": batch_size,
             "global_batch_size": batch_size,
@@ -129,7 +95,7 @@ def write_recipe(path: Path, recipe: str, changes: Mapping[str, Any]) -> None:
 
 
 def train(config: Path, name: str, *, seed: int, checkpoint: Path | None = None) -> TrainingLog:
-    """Train on the CPU by a run file whose logger is `StepLogger`.
+    """Train on the CPU by a run file whose logger is `local`.
 
     Args:
         config: The run file; everything that the run writes lies beside it.
@@ -148,7 +114,9 @@ def train(config: Path, name: str, *, seed: int, checkpoint: Path | None = None)
         folder / f"{name}.log",
     )
     (log,) = folder.glob(f"logs/*/{name}/{LOG_NAME}")
-    return TrainingLog([json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()])
+    return TrainingLog(
+        [{"split": one.split, "step": one.step, "time": one.time, **one.values} for one in read_entries(log)]
+    )
 
 
 def new_folder(root: Path, stem: str) -> Path:
