@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from fairchem.core.common.logger import TensorboardLogger
 import ev2_plugin
 from ev2_plugin.integration import provenance
 from ev2_plugin.integration.run_record import as_plain, config_digest, recorded
+from ev2_plugin.training.stopping import Stopped
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 CONFIG = {
@@ -89,7 +91,8 @@ def test_a_run_that_finishes_tells_all_about_itself(tmp_path: Path) -> None:
     ("error", "state"),
     [
         (FloatingPointError("the loss was not finite"), "failed"),
-        (KeyboardInterrupt("stopped at step 3"), "stopped"),
+        (KeyboardInterrupt("a second Ctrl-C"), "stopped"),
+        (Stopped("stopped at step 3, saved to checkpoint.pt", signal.SIGTERM), "stopped"),
         (SystemExit(-1), "stopped"),
     ],
 )
@@ -187,3 +190,13 @@ def test_a_plain_copy_holds_what_yaml_can(tmp_path: Path) -> None:
     plain = as_plain(value)
     assert plain == {"path": str(tmp_path), "3": 0.5, "t": [1, "True"], "none": None, "i": "4", "x": [1]}
     assert yaml.safe_load(yaml.safe_dump(plain)) == plain
+
+
+def test_a_run_that_a_signal_stopped_is_marked_as_one_that_goes_on(tmp_path: Path) -> None:
+    trainer, marks = trainer_in(tmp_path), []
+    with pytest.raises(Stopped), recorded(CONFIG, trainer):
+        trainer.logger.mark_preempting = lambda: marks.append(len(trainer.logger.loggers))
+        raise Stopped("stopped", signal.SIGUSR2)
+    assert marks == [2]  # before the loggers were closed
+    trainer.logger.log({"loss": 1.0}, step=9, split="train")  # nothing listens any more
+    assert attempts(tmp_path)[0]["state"] == "stopped"

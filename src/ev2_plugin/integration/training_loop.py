@@ -70,18 +70,20 @@ class TrainingLoop(Checkpoints):
         outputs = self._forward(batch)
         loss = self._compute_loss(outputs, batch)
         self.metrics = self._compute_metrics(outputs, batch, self.evaluator, self.metrics)
-        self.metrics = self.evaluator.update("loss", loss.item(), self.metrics)
+        batch_loss = loss.item()
+        self.metrics = self.evaluator.update("loss", batch_loss, self.metrics)
         self._backward(self.scaler.scale(loss) if self.scaler else loss)
-        self._log()
+        self._log(batch_loss)
 
-    def _log(self) -> None:
+    def _log(self, batch_loss: float) -> None:
+        """Log means since the last line on the console, as the host does, and the loss of this batch alone."""
         values = {name: metric["metric"] for name, metric in self.metrics.items()}
         values |= {"lr": self.scheduler.get_lr(), "epoch": self.epoch, "step": self.step}
         if self.step % self.config["cmd"]["print_every"] == 0 and distutils.is_master():
             logging.info(", ".join(f"{name}: {value:.2e}" for name, value in values.items()))
             self.metrics = {}
         if self.logger is not None:
-            self.logger.log(values, step=self.step, split="train")
+            self.logger.log({**values, "batch_loss": batch_loss}, step=self.step, split="train")
 
     def _interval(self, name: str) -> int:
         return self.config["optim"].get(name, self.config["optim"]["eval_every"])
