@@ -192,11 +192,16 @@ def test_a_plain_copy_holds_what_yaml_can(tmp_path: Path) -> None:
     assert yaml.safe_load(yaml.safe_dump(plain)) == plain
 
 
-def test_a_run_that_a_signal_stopped_is_marked_as_one_that_goes_on(tmp_path: Path) -> None:
-    trainer, marks = trainer_in(tmp_path), []
-    with pytest.raises(Stopped), recorded(CONFIG, trainer):
+def stop_noting_marks(trainer: Any, marks: list[int]) -> None:
+    with recorded(CONFIG, trainer):
         trainer.logger.mark_preempting = lambda: marks.append(len(trainer.logger.loggers))
         raise Stopped("stopped", signal.SIGUSR2)
+
+
+def test_a_run_that_a_signal_stopped_is_marked_as_one_that_goes_on(tmp_path: Path) -> None:
+    trainer, marks = trainer_in(tmp_path), []
+    with pytest.raises(Stopped):
+        stop_noting_marks(trainer, marks)
     assert marks == [2]  # before the loggers were closed
     trainer.logger.log({"loss": 1.0}, step=9, split="train")  # nothing listens any more
     assert attempts(tmp_path)[0]["state"] == "stopped"
