@@ -12,14 +12,17 @@ import torch
 from torch import Tensor
 
 from ev2_plugin.integration.checkpoint_form import current_form
+from ev2_plugin.integration.convert import convert
 from ev2_plugin.integration.fidelity import relative
 from ev2_plugin.integration.loading import build_model, load_potential
 from ev2_plugin.integration.model_outputs import ModelOutputs, with_parts
-from ev2_plugin.integration.potential import ModelPotential, is_of_plugin
+from ev2_plugin.integration.potential import ModelPotential, is_of_plugin, potential_of_trainer
 from ev2_plugin.integration.weights import check_weights
 from ev2_plugin.model.architecture import architecture_of, shapes_of_weights
 from helpers import official_checkpoints as official
 from helpers.official_checkpoints import LAYOUTS, NETWORK, PAPER, Published, structures
+from helpers.trainers import config as trainer_config
+from helpers.trainers import make_trainer
 
 TOLERANCE = 5e-5
 """Of norms, in float32."""
@@ -274,3 +277,22 @@ def test_narrow_models_differ_in_every_width() -> None:
         assert getattr(found, key) == NETWORK[key]
     assert (found.ffn_hidden_channels, found.edge_channels, found.num_radial_basis) == (7, 9, 600)
     assert (found.heads, found.hydra, found.denoising) == (("energy", "forces"), False, False)
+
+
+@pytest.mark.parametrize("layout", ["OC20", "OC22", "DeNS, flat", "hydra"])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_trainers_take_the_same_files(layout: str, suffix: str, dataset: dict[str, Any], tmp_path: Path) -> None:
+    published = LAYOUTS[layout]()
+    path = written(published, tmp_path)
+    potential = load_potential(path, "cpu")
+    if suffix == ".safetensors":
+        convert(path, path.with_suffix(suffix))
+    settings = current_form(published.content, path)["config"]["model"]
+    data = {**dataset, "transforms": {"normalizer": {"energy": official.ENERGY, "forces": official.FORCES}}}
+    trainer = make_trainer(trainer_config(data, settings), tmp_path)
+    trainer.load_checkpoint(str(path.with_suffix(suffix)), inference_only=True)
+    if trainer.ema is not None:
+        trainer.ema.copy_to()
+    for name, value in potential.evaluate(structures(), ("energy", "forces")).items():
+        found = potential_of_trainer(trainer).evaluate(structures(), ("energy", "forces"))[name]
+        assert torch.equal(found, value), name

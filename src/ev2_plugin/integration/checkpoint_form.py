@@ -6,7 +6,9 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from fairchem.core.common.utils import update_config
+from torch import Tensor
 
 from ev2_plugin.integration.dens import without_denoising
 from ev2_plugin.integration.stand_ins import with_stand_ins
@@ -36,12 +38,22 @@ def current_form(checkpoint: Mapping[str, Any], source: object) -> dict[str, Any
     except (AttributeError, KeyError, NotImplementedError, TypeError) as error:
         raise ValueError(f"{source}: its config is of no form that a trainer writes ({error!r})") from error
     config["model"] = with_stand_ins(config["model"])
-    normalizers = checkpoint.get("normalizers") or {}
     return {
         **without_denoising(checkpoint, source),
         "config": config,
-        "normalizers": {OLD_TARGETS.get(name, name): state for name, state in normalizers.items()},
+        "normalizers": current_normalizers(checkpoint.get("normalizers") or {}),
         "elementrefs": dict(checkpoint.get("elementrefs") or {}),
+    }
+
+
+def current_normalizers(states: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Tensor]]:
+    """States of normalisers with the names that fairchem 1.10 gives to targets and numbers."""
+    return {
+        OLD_TARGETS.get(name, name): {
+            "mean": torch.as_tensor(state["mean"]),
+            "rmsd": torch.as_tensor(state["rmsd"] if "rmsd" in state else state["std"]),
+        }
+        for name, state in states.items()
     }
 
 

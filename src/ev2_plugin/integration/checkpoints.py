@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 
 import ev2_plugin
 from ev2_plugin.integration.optimizer_steps import OptimizerSteps, of_all_processes
+from ev2_plugin.integration.trainer_checkpoint import read_for_trainer
 from ev2_plugin.integration.weights import check_weights
-from ev2_plugin.storage.checkpoint_file import read_checkpoint
 from ev2_plugin.storage.checkpoint_folder import NEWEST, CheckpointFolder
 from ev2_plugin.training.batch_plan import check_count
 from ev2_plugin.training.random_state import State, restore_random_state, take_random_state
@@ -182,7 +182,7 @@ class Checkpoints(OptimizerSteps):
         """
         if checkpoint is None:
             logging.info(f"Loading checkpoint from: {checkpoint_path}")
-            checkpoint = read_checkpoint(Path(checkpoint_path), trust=self._trusts_files)
+            checkpoint = read_for_trainer(Path(checkpoint_path), trust=self._trusts_files)
         inference_only = inference_only or self.train_loader is None
         super().load_checkpoint(checkpoint_path, checkpoint, inference_only)
         if not inference_only:

@@ -49,7 +49,7 @@ def without_denoising(checkpoint: Mapping[str, Any], source: object) -> dict[str
     if not is_of_dens(checkpoint["state_dict"]):
         return dict(checkpoint)
     weights = {strip_module_prefix(name): value for name, value in checkpoint["state_dict"].items()}
-    made: dict[str, Any] = {**checkpoint, "state_dict": _plain(weights)}
+    made: dict[str, Any] = {**checkpoint, "state_dict": plain_weights(weights)}
     if (averages := checkpoint.get("ema")) is not None:
         names, shadows = trained_names(weights, len(averages["shadow_params"])), averages["shadow_params"]
         if len(names) != len(shadows):
@@ -57,7 +57,7 @@ def without_denoising(checkpoint: Mapping[str, Any], source: object) -> dict[str
                 f"checkpoint {source} has {len(shadows)} averaged weights beside {len(names)} trained ones of a DeNS "
                 "model: `ev2 convert --raw` leaves the averages"
             )
-        plain = _plain(dict(zip(names, shadows, strict=True)))
+        plain = plain_weights(dict(zip(names, shadows, strict=True)))
         made["ema"] = {**averages, "shadow_params": list(plain.values())}
     left = [name for name in weights if _NOISE_HEAD.search(name) and not DERIVED.search(name)]
     logging.info(
@@ -80,7 +80,12 @@ def trained_names(weights: Iterable[str], count: int) -> list[str]:
     return parameters if len(parameters) == count else trained
 
 
-def _plain(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def plain_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of the plain model that predicts what a DeNS model does; those of other models stay as they are.
+
+    Args:
+        weights: By names without wrappers' prefixes.
+    """
     plain = {_renamed(name): value for name, value in weights.items() if not _is_extra(name)}
     prefix = _BACKBONE if any(name.startswith(_BACKBONE) for name in weights) else ""
     embedding = f"{prefix}sphere_embedding.weight"

@@ -80,7 +80,7 @@ def read_source(config: Path | None, checkpoint: Path | None, *, trust: bool = F
         raise ValueError("give --config-yml or --checkpoint, or both")
     if checkpoint is not None and not checkpoint.exists():
         raise FileNotFoundError(f"--checkpoint {checkpoint}: no such file")
-    saved = read_checkpoint(checkpoint, trust=trust) if checkpoint is not None else {}
+    saved = current_form(read_checkpoint(checkpoint, trust=trust), checkpoint) if checkpoint is not None else {}
     if config is None and not trust:
         check_named_classes(saved["config"], checkpoint)
     run = load_config(find_config(config))[0] if config is not None else saved["config"]

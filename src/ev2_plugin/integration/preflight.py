@@ -11,8 +11,11 @@ from torch import nn
 
 from ev2_plugin.integration.check.settings import output_targets
 from ev2_plugin.integration.check.splits import configured_splits, first_sample, missing_sources, open_split
+from ev2_plugin.integration.dens import plain_weights
 from ev2_plugin.integration.position_labels import SOURCES_OF_LABELS
 from ev2_plugin.integration.weights import check_weights
+from ev2_plugin.model.state_dict import strip_module_prefix
+from ev2_plugin.storage.safetensors_file import SUFFIX, read_weights
 from ev2_plugin.storage.torch_file import read_torch
 
 _LABELLED_SPLITS = {"train": ("train", "val"), "validate": ("val",)}
@@ -92,5 +95,10 @@ def check_checkpoint(model: nn.Module, path: str | Path, *, trust: bool = False)
     Raises:
         ValueError: Naming the first weights that are missing, left over or of another shape.
     """
-    # on the meta device: names and shapes without the numbers
-    check_weights(model, read_torch(Path(path), trust=trust, map_location="meta")["state_dict"], path)
+    path = Path(path)
+    if path.suffix == SUFFIX:
+        weights, _ = read_weights(path)
+    else:
+        # on the meta device: names and shapes without the numbers
+        weights = read_torch(path, trust=trust, map_location="meta")["state_dict"]
+    check_weights(model, plain_weights({strip_module_prefix(name): one for name, one in weights.items()}), path)

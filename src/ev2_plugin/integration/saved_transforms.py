@@ -18,18 +18,13 @@ def saved_normalizers(content: Mapping[str, Any], source: object) -> dict[str, N
     Raises:
         ValueError: If the config names one that neither has.
     """
-    found = {name: _normalizer(state) for name, state in content["normalizers"].items()}
+    found = {name: Normalizer(**state) for name, state in content["normalizers"].items()}
     for target, entry in _transforms(content["config"], "normalizer").items():
         deviation = entry.get("rmsd", entry.get("stdev"))
         if target not in found and deviation is not None:
             found[target] = Normalizer(torch.as_tensor(entry.get("mean", 0.0)), torch.as_tensor(deviation))
         _require(target in found, source, f"normaliser of {target}")
     return found
-
-
-def _normalizer(state: Mapping[str, Any]) -> Normalizer:
-    deviation = state["rmsd"] if "rmsd" in state else state["std"]
-    return Normalizer(torch.as_tensor(state["mean"]), torch.as_tensor(deviation))
 
 
 def saved_references(content: Mapping[str, Any], source: object) -> dict[str, LinearReferences]:
