@@ -124,6 +124,15 @@ def test_whatever_is_done_to_the_unknown_does_nothing(tmp_path: Path) -> None:
     assert torch.equal(content["rest"], torch.ones(2))
 
 
+def test_a_file_changed_since_it_was_written(tmp_path: Path) -> None:
+    convert(written(official.oc20().content, tmp_path), tmp_path / "plain.pt")
+    assert inspect_checkpoint(tmp_path / "plain.pt")["file"]["digest_inside"] == "matches"
+    content = torch.load(tmp_path / "plain.pt", weights_only=True)
+    content["state_dict"]["norm.norm_l0.bias"][0] += 1
+    torch.save(content, tmp_path / "plain.pt")
+    assert inspect_checkpoint(tmp_path / "plain.pt")["file"]["digest_inside"] == "differs: the file was changed"
+
+
 def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         inspect_checkpoint(tmp_path / "none.pt")

@@ -95,7 +95,7 @@ def convert(
         "file": checkpoint.name,
         "digest_of_state_dict": digest,
         "averaged": averaged,
-        **{key: plain_value(content[key]) for key in ("epoch", "step") if content.get(key) is not None},
+        **{key: plain_value(content[key]) for key in ("epoch", "step", "ev2_plugin") if content.get(key) is not None},
     }
     if out.suffix == SUFFIX:
         write_weights(out, weights, {"source": source, **described(content, checkpoint)})

@@ -18,6 +18,7 @@ from ev2_plugin.integration.saved_transforms import saved_normalizers, saved_ref
 from ev2_plugin.integration.sidecar import plain_value
 from ev2_plugin.integration.stand_ins import names_our_model
 from ev2_plugin.model.architecture import Architecture, architecture_of, shapes_of_weights
+from ev2_plugin.storage.checkpoint_file import DIGEST
 from ev2_plugin.storage.digest import digest_of
 from ev2_plugin.storage.outline import Unknown, read_outline
 from ev2_plugin.storage.safetensors_file import SUFFIX
@@ -63,6 +64,7 @@ def inspect_checkpoint(path: Path) -> Facts:
             "kind": "safetensors with a sidecar" if path.suffix == SUFFIX else "torch",
             "digest_of_state_dict": digest_of(state),
             "tensors": len(state),
+            "digest_inside": _digest_inside(content),
         },
         "model": with_notes("model", lambda: dict(_model(config, found, shapes))) or {},
         "heads": with_notes("heads", lambda: _heads(config, found)) or {},
@@ -100,6 +102,17 @@ def _read(path: Path) -> tuple[Mapping[str, Any], list[str]]:
             f"{path} is no checkpoint of a trainer: it has no state_dict and no config{reason}"
         )
     return content, asked_for
+
+
+def _digest_inside(content: Mapping[str, Any]) -> str:
+    """Whether the file is as it was written, if it says so itself."""
+    if DIGEST not in content:
+        return "none"
+    try:
+        found = digest_of({key: value for key, value in content.items() if key != DIGEST})
+    except TypeError:  # something that is never written beside a digest
+        return "differs: the file was changed"
+    return "matches" if found == content[DIGEST] else "differs: the file was changed"
 
 
 def _map(value: Any) -> Mapping[Any, Any]:
@@ -186,7 +199,7 @@ def _origin(content: Mapping[str, Any]) -> dict[str, Any]:
     config = _map(content.get("config"))
     places = {**_map(config.get("cmd")), **config}
     known = {key: places[key] for key in _ORIGIN if not isinstance(places.get(key), Unknown | None)}
-    versions = {key: content[key] for key in ("converted_from", "versions", "format_version") if key in content}
+    versions = {key: content[key] for key in ("ev2_plugin", "converted_from", "versions") if key in content}
     return {key: plain_value(value) for key, value in {**known, **versions}.items()}
 
 

@@ -20,6 +20,7 @@ from torch_geometric.data import Batch
 from ev2_plugin.data.inventory import DATABASE_SUFFIXES
 from ev2_plugin.data.stored import dataset_files
 from ev2_plugin.integration.check.splits import open_split
+from ev2_plugin.integration.checkpoint_form import current_form
 from ev2_plugin.integration.host_classes import check_named_classes, only_needed_imports
 from ev2_plugin.integration.loading import read_checkpoint
 from ev2_plugin.integration.precision import PrecisionRow
@@ -28,8 +29,6 @@ from ev2_plugin.ops.linear import Precision
 
 UNITS = {"energy": "eV", "forces": "eV/Å"}
 """Of outputs whose normaliser is known."""
-
-_OLD_TARGETS = {"target": "energy", "grad_target": "forces"}
 
 
 @dataclass(frozen=True)
@@ -91,11 +90,7 @@ def read_source(config: Path | None, checkpoint: Path | None, *, trust: bool = F
 
 
 def _scales_in_checkpoint(saved: Mapping[str, Any]) -> dict[str, float]:
-    normalizers = saved.get("normalizers") or {}
-    # older files call it std
-    return {
-        _OLD_TARGETS.get(name, name): float(state.get("rmsd", state.get("std"))) for name, state in normalizers.items()
-    }
+    return {name: float(state["rmsd"]) for name, state in saved.get("normalizers", {}).items()}
 
 
 def _scales_in_config(run: Mapping[str, Any]) -> dict[str, float]:
