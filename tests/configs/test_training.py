@@ -13,32 +13,23 @@ import torch
 from ev2_plugin.integration.launcher import main
 from ev2_plugin.integration.run_config import load_config
 from helpers.run_files import CONFIGS, RUN_FILES
-from helpers.tiny_sets import NUM_SAMPLES, write_tiny_sets
+from helpers.small_runs import (
+    BATCH,
+    EPOCHS,
+    GLOBAL_BATCH,
+    SMALL_RUN,
+    precision,
+    set_of,
+    small_model,
+    sources,
+    write_sets,
+)
+from helpers.tiny_sets import NUM_SAMPLES
 
 pytestmark = pytest.mark.usefixtures("restored_process_state")
 
-BATCH, GLOBAL_BATCH, EPOCHS = 2, 4, 2
 STEPS = NUM_SAMPLES // GLOBAL_BATCH * EPOCHS
-SMALL_RUN = {
-    "optim.batch_size": BATCH,
-    "optim.eval_batch_size": BATCH,
-    "optim.global_batch_size": GLOBAL_BATCH,
-    "optim.max_epochs": EPOCHS,
-    "optim.scheduler_params.warmup_epochs": 1,  # that of QM9, 5, would be longer than the training
-    "optim.num_workers": 0,
-}
 FIRST_SCALE = 65536.0  # of torch.GradScaler
-SMALL_MODEL = {
-    "num_layers": 1,
-    "sphere_channels": 8,
-    "attn_hidden_channels": 8,
-    "num_heads": 2,
-    "attn_alpha_channels": 4,
-    "attn_value_channels": 4,
-    "ffn_hidden_channels": 8,
-    "edge_channels": 8,
-    "num_radial_basis": 8,
-}
 TRAINING = [name for name in RUN_FILES if "/relax_" not in name]
 TRAINING_OF = {
     "oc20/relax_is2re_31M": "oc20/s2ef_all_md_31M_energy_4",
@@ -64,34 +55,6 @@ class Trained:
     state: dict[str, Any]
 
 
-def small_model(model: dict[str, Any]) -> dict[str, Any]:
-    """Overrides that make a run's model small, with half its degree."""
-    section = "model.backbone" if "backbone" in model else "model"
-    network = model.get("backbone", model)
-    lmax = network["lmax"] // 2
-    sizes = {**SMALL_MODEL, "lmax": lmax, "mmax": min(network["mmax"], lmax), "grid_resolution": 2 * (lmax + 1)}
-    return {f"{section}.{key}": value for key, value in sizes.items()}
-
-
-def precision(name: str) -> dict[str, str]:
-    """Another half precision for OC20 S2EF, whose first two steps in fp16 only find the scale of the gradients."""
-    return {"optim.precision": "bf16"} if set_of(name) == "s2ef" else {}
-
-
-def set_of(name: str) -> str:
-    """Which of the small sets a run trains on."""
-    if name.startswith("qm9"):
-        return "qm9"
-    if name.startswith("oc22"):
-        return "oc22_s2ef"
-    return "is2re" if "/is2re" in name else "s2ef"
-
-
-def sources(path: Path) -> dict[str, Path]:
-    """Overrides to train and validate on one set."""
-    return {f"dataset.{split}.src": path for split in ("train", "val")}
-
-
 def start(name: str, folder: Path, mode: str, overrides: dict[str, Any], *arguments: str) -> None:
     flags = ["--mode", mode, "--cpu", "--config-yml", str(RUN_FILES[name]), "--run-dir", str(folder)]
     main([*flags, *arguments, *(f"--{key}={value}" for key, value in overrides.items())])
@@ -100,14 +63,7 @@ def start(name: str, folder: Path, mode: str, overrides: dict[str, Any], *argume
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Sources of the small data sets."""
-    references = {"oc22": references_of("oc22/s2ef_total_121M_energy_1_force_1", "energy")}
-    references |= {target: references_of(f"qm9/{target}", "property") for target in ("U0", "U", "H", "G")}
-    return write_tiny_sets(tmp_path_factory.mktemp("sets"), references)
-
-
-def references_of(name: str, output: str) -> dict[str, float]:
-    transforms = load_config(RUN_FILES[name])[0]["dataset"]["train"]["transforms"]
-    return transforms["element_references"][output]["elements"]
+    return write_sets(tmp_path_factory.mktemp("sets"))
 
 
 @pytest.fixture(scope="module")

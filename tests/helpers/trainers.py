@@ -13,7 +13,9 @@ from ev2_plugin.integration.trainer import Trainer
 from helpers import tiny_s2ef
 
 
-def make_trainer(config: dict[str, Any], folder: Path, *, amp: bool = False, seed: int = 0) -> Trainer:
+def make_trainer(
+    config: dict[str, Any], folder: Path, *, amp: bool = False, seed: int = 0, cpu: bool = True, local_rank: int = 0
+) -> Trainer:
     """Build the trainer of a config, as the host's context does.
 
     Args:
@@ -21,6 +23,8 @@ def make_trainer(config: dict[str, Any], folder: Path, *, amp: bool = False, see
         folder: For checkpoints, results and logs.
         amp: The flag.
         seed: The flag.
+        cpu: The flag.
+        local_rank: Which GPU to use where there are some.
     """
     config = copy.deepcopy(config)
     with only_needed_imports(config):
@@ -38,9 +42,9 @@ def make_trainer(config: dict[str, Any], folder: Path, *, amp: bool = False, see
             print_every=1,
             seed=seed,
             logger="tensorboard",
-            local_rank=0,
+            local_rank=local_rank,
             amp=amp,
-            cpu=True,
+            cpu=cpu,
             name="ocp",
         )
 
