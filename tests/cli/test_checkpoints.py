@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ase.build import bulk
 from typer.testing import CliRunner
 
 from ev2_plugin.cli.main import app
@@ -42,3 +43,26 @@ def test_one_sentence_for_what_is_wrong(command: list[str]) -> None:
     assert result.stderr.startswith("error: ")
     assert "none.pt" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs/checkpoints.md").read_text(encoding="utf-8")
+    commands = [line.split("#")[0].split()[1:] for line in page.splitlines() if line.startswith("    ev2 ")]
+    assert len(commands) == 4
+    monkeypatch.chdir(tmp_path)
+    torch.save(official.oc20().content, "eq2_31M_ec4_allmd.pt")
+    bulk("Cu", cubic=True).write("cell.extxyz")
+    for command in commands:
+        result = CliRunner().invoke(app, command)
+        # relaxations that need more steps end with 3
+        assert result.exit_code == (3 if command[0] == "relax" else 0), f"{command}: {result.output}"
+    assert "adsorption" in json.loads(Path("eq2_31M.json").read_text())["energy"]["kind"]
+
+
+def test_parameters_in_the_page_are_those_that_are_tested() -> None:
+    page = (Path(__file__).parents[2] / "docs/checkpoints.md").read_text(encoding="utf-8")
+    tests = (Path(__file__).parents[1] / "integration/test_official_checkpoints.py").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ")[-1].strip() for line in page.splitlines() if line.startswith("| `e")]
+    counts = [row.replace(",", "_") for row in rows if row[0].isdigit()]
+    assert len(counts) == 8
+    assert all(count in tests for count in counts)

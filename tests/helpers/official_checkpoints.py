@@ -11,7 +11,6 @@ from typing import Any
 from unittest import mock
 
 import torch
-from ase import Atoms
 from e3nn.o3 import _s2grid
 from fairchem.core.models.base import HydraModel
 from fairchem.core.models.equiformer_v2 import equiformer_v2_dens  # noqa: F401  registers itself
@@ -107,13 +106,6 @@ def structures() -> Structures:
     periodic = slab()
     periodic.pbc = True
     return from_atoms([periodic, crystal()], ["slab", "crystal"])
-
-
-def one_structure() -> Atoms:
-    """One of them."""
-    atoms = slab()
-    atoms.pbc = True
-    return atoms
 
 
 _grid = cache(_s2grid.spherical_harmonics_s2_grid)  # the host derives each grid of a model anew, 49 for lmax 6
