@@ -31,7 +31,7 @@ test-cluster: setup
 	@command -v slurmctld >/dev/null && command -v munged >/dev/null || \
 		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends slurm-wlm munge; } || \
 		echo "SLURM is not installed; its tests skip. As root: apt-get install slurm-wlm munge"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster tests/cluster $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster tests/cluster --durations=0 --durations-min=1 $(PYTEST_ARGS)
 
 soak: setup
 	$(BIN)/python -W ignore tests/soak/kill_training.py --kills $(or $(KILLS),30)

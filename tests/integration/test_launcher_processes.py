@@ -166,7 +166,7 @@ def test_preempted_run_goes_on_where_it_was(arguments: list[str], monkeypatch: p
     runner(config)
     monkeypatch.setattr(runner, "submitted", True)
 
-    requeued = runner.checkpoint()
+    requeued = runner.checkpoint(config)
     assert isinstance(requeued.function, Runner)
     assert requeued.function.submitted
     (resumed,) = requeued.args

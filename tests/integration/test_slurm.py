@@ -81,7 +81,7 @@ def test_what_sbatch_says_against_a_run_is_the_error(tmp_path: Path, commands: C
 def test_a_cluster_that_does_not_answer_is_an_error_in_its_words(tmp_path: Path, commands: Commands) -> None:
     commands(sinfo='echo "sinfo: error: Unable to contact slurm controller (connect failure)" >&2; exit 1')
     said = train(tmp_path).splitlines()[-1]
-    assert said == "error: SLURM does not answer: Unable to contact slurm controller (connect failure)"
+    assert said == "error: SLURM answers: Unable to contact slurm controller (connect failure)"
 
 
 @pytest.mark.usefixtures("restored_process_state")

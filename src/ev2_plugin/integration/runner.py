@@ -88,9 +88,11 @@ class Runner(host.Runner):
                     self._set_up(config)
                 self.task.run()
         except Stopped as stopped:
-            if not self.submitted or stopped.signal != _PREEMPTION:
+            if not self.submitted:
                 raise
-            self._queue_again(handlers[_PREEMPTION])
+            if stopped.signal == _PREEMPTION:
+                self._queue_again(handlers[_PREEMPTION])
+            sys.exit(stopped.exit_code)  # by which the job's batch script knows that the run is to be queued again
 
     def _set_up(self, config: Config) -> None:
         if config["checkpoint"] is not None and config.get("task", {}).get("strict_load", True):
@@ -104,16 +106,21 @@ class Runner(host.Runner):
         time.sleep(_SECONDS_TO_BE_ENDED)  # by the scheduler, with the process that queues the job again
         sys.exit(-1)  # as submitit ends the process that does
 
-    def checkpoint(self, *args: object, **kwargs: object) -> DelayedSubmission:
+    def checkpoint(self, config: Config) -> DelayedSubmission:
         """What to run when the job starts again: the same; it finds its checkpoints by its timestamp id.
 
-        The plugin's trainer has saved at the end of a step by then, the host's is told to save.
+        The plugin's trainer has saved at the end of a step by then, the host's is told to save. A signal may also come
+        before there is a trainer.
+
+        Args:
+            config: As the job was given it.
         """
-        if isinstance(self.trainer, TrainingLoop) or self.config["mode"] != "train":
-            if getattr(self.trainer, "logger", None) is not None:
-                self.trainer.logger.mark_preempting()
-            return DelayedSubmission(Runner(self.submitted), self.config)
-        delayed = super().checkpoint(*args, **kwargs)
+        trainer = getattr(self, "trainer", None)
+        if trainer is None or isinstance(trainer, TrainingLoop) or config["mode"] != "train":
+            if trainer is not None and trainer.logger is not None:
+                trainer.logger.mark_preempting()
+            return DelayedSubmission(Runner(self.submitted), config)
+        delayed = super().checkpoint(config)
         return DelayedSubmission(Runner(self.submitted), *delayed.args, **delayed.kwargs)
 
 

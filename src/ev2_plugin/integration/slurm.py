@@ -48,16 +48,24 @@ def partition_has_gpus(partition: str | None) -> bool:
         partition: One or several with commas between; the default one if None.
 
     Raises:
-        SubmissionError: If SLURM does not answer.
+        SubmissionError: If SLURM does not answer, or has no such partition.
     """
-    command = ["sinfo", "--noheader", "--format=%P|%G", *([f"--partition={partition}"] if partition else [])]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    if answer.returncode:
-        raise SubmissionError(f"SLURM does not answer: {_words(answer.stderr)}")
-    rows = [line.split("|", 1) for line in answer.stdout.splitlines()]
+    named = [f"--partition={partition}"] if partition else []
+    answer = _ask("sinfo", "--noheader", "--format=%P|%G", *named)
+    rows = [line.split("|", 1) for line in answer.splitlines()]
     resources = [resource for name, resource in rows if partition or name.endswith("*")]
+    if not resources and partition:
+        for one in partition.split(","):
+            _ask("scontrol", "show", "partition", one)  # fails if there is none: sinfo does not tell
     # a cluster that shows no nodes to users is asked for GPUs: it will say so itself if it has none
     return not resources or any(kind.startswith("gpu") for resource in resources for kind in resource.split(","))
+
+
+def _ask(*command: str) -> str:
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise SubmissionError(f"SLURM answers: {_words(answer.stderr or answer.stdout)}")
+    return answer.stdout
 
 
 @contextmanager
