@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from ev2_plugin.cli.terminal import TrustOption, one_sentence_errors
+from ev2_plugin.cli.terminal import TrustOption, one_sentence_errors, stoppable
 
 if TYPE_CHECKING:
     from ev2_plugin.data.dataset_report import Expectation
@@ -51,7 +51,10 @@ def prepare(
     from ev2_plugin.data.recipe import DEFAULTS
     from ev2_plugin.data.splitting import parse_fractions
 
-    with one_sentence_errors(RuntimeError):
+    kept = (
+        f"stopped; what is done is kept in {out.parent / f'.{out.name}.partial'}: the same command goes on from there"
+    )
+    with stoppable(kept), one_sentence_errors(RuntimeError):
         _choose("--references", references, ("fit", "none", None))
         _choose("--tags", tags, ("file", "constraints"))
         if (task, layout) not in DEFAULTS:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ev2_plugin.cli.terminal import TrustOption, one_sentence_errors
+from ev2_plugin.cli.terminal import TrustOption, one_sentence_errors, stoppable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -44,7 +44,7 @@ def relax(
 
     Exit status: 0 all converged, 3 some did not within the steps, 1 error.
     """
-    with one_sentence_errors():
+    with stoppable(), one_sentence_errors():
         if (checkpoint is None) == (calculator is None):
             raise ValueError("give --checkpoint FILE, or --calculator emt instead")
         from ev2_plugin.integration.relax_files import relax_files

@@ -34,6 +34,20 @@ def one_sentence_errors(*others: type[Exception]) -> Iterator[None]:
 
 
 @contextmanager
+def stoppable(what_is_kept: str = "stopped") -> Iterator[None]:
+    """Let Ctrl-C end a command with one line instead of a traceback, and status 130.
+
+    Args:
+        what_is_kept: The line: what is kept and how to go on. A run that saved itself says so instead.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        typer.echo(str(stopped) or what_is_kept, err=True)
+        raise typer.Exit(getattr(stopped, "exit_code", 130)) from stopped
+
+
+@contextmanager
 def stage_bars() -> Iterator[Follow]:
     """Show a bar per stage on the standard error, with numbers and time left."""
     columns = (TextColumn("{task.description:13}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

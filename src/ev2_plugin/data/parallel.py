@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context, parent_process
+from contextlib import contextmanager
+from multiprocessing import active_children, get_context, parent_process
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
@@ -25,17 +27,35 @@ def run_jobs(jobs: Sequence[Callable[[], Result]], workers: int) -> Iterator[Res
 
     Raises:
         Exception: The first that a job raises; jobs that have not begun are dropped.
+        KeyboardInterrupt: On Ctrl-C, at once: jobs at work are ended too.
     """
     if workers == 1 or len(jobs) < 2:
         for job in jobs:
             yield job()
         return
     pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_end_with_parent)
+    others = set(active_children())
     try:
-        for future in as_completed([pool.submit(job) for job in jobs]):
+        with _deaf_to_interrupts():  # processes inherit it: Ctrl-C, which all of a terminal get, is for this one to see
+            futures = [pool.submit(job) for job in jobs]
+        for future in as_completed(futures):
             yield future.result()
+    except KeyboardInterrupt:
+        for process in set(active_children()) - others:
+            process.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Keep SIGINT waiting."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_parent() -> None:

@@ -4,6 +4,7 @@ import argparse
 import copy
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -36,6 +37,19 @@ _TIME_LIMITS = 100
 _MODES_OF_TRAINED_MODELS = ("predict", "validate", "run-relaxations")
 
 
+@dataclass(frozen=True)
+class Request:
+    """A run that is asked for, and in which nothing was found to be wrong.
+
+    Attributes:
+        args: Flags.
+        config: The run's config.
+    """
+
+    args: argparse.Namespace
+    config: Config
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run fairchem: train, validate, predict or relax, here or on a cluster.
 
@@ -45,9 +59,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         FileNotFoundError: If the config, one of its includes, a dataset or the checkpoint does not exist.
         ImportError: If a class that the config names cannot be imported.
+        Stopped: If a signal ended the run; a training is saved.
         SubmissionError: If there is no SLURM for `--submit`, or it does not take the run.
         ValueError: If the config or an override is wrong, a dataset is empty or lacks labels, or a checkpoint does
             not fit.
+    """
+    start(read_request(argv))
+
+
+def read_request(argv: Sequence[str] | None) -> Request:
+    """Read flags and config and look for mistakes: an error now is worth more than one in a queued job's log.
+
+    Args:
+        argv: As for `main`.
+
+    Raises:
+        FileNotFoundError: If the config, one of its includes, a dataset or the checkpoint does not exist.
+        ImportError: If a class that the config names cannot be imported.
+        ValueError: If the config or an override is wrong, or a dataset is empty or lacks labels.
     """
     setup_logging()
     parser = Flags().get_parser()
@@ -68,9 +97,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     check_settings(config)
     if names_our_trainer(config):
         config = without_unread_datasets(config)
-    # Here too, before anything is started: an error now is worth more than one in a queued job's log.
     with only_needed_imports(config):
         check_datasets(config)
+    return Request(args, config)
+
+
+def start(request: Request) -> None:
+    """Run what is asked for; errors as in `main`."""
+    args, config = request.args, request.config
+    with only_needed_imports(config):
         if args.submit:
             _submit(args, config)
         elif args.num_gpus > 1:

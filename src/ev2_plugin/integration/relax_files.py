@@ -6,6 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ev2_plugin.integration.loading import load_potential, read_checkpoint
 from ev2_plugin.integration.potential import ModelPotential
 from ev2_plugin.integration.relaxation_budget import fitting_budget
 from ev2_plugin.integration.relaxation_input import NamedStructure, digest_of, read_structures
+from ev2_plugin.integration.relaxation_stop import relax_until_stopped
 from ev2_plugin.integration.relaxation_structures import check_output, relaxed_structure, write_structures
 from ev2_plugin.potential.ase_calculator import CalculatorPotential
 from ev2_plugin.potential.calculators import build_calculator
@@ -115,6 +117,7 @@ def relax_files(
 
     Raises:
         RelaxationError: If a structure cannot be evaluated.
+        Stopped: If Ctrl-C or SIGTERM asked for it.
         ValueError: If a file cannot be read, names are not unique, or the folder holds other relaxations.
     """
     check_output(out)
@@ -122,7 +125,8 @@ def relax_files(
     work = out.with_name(f"{out.name}.work")
     source = AtomsSource([one.atoms for one in starts], [one.id for one in starts])
     there = work / TRAJECTORIES if trajectories is None else trajectories
-    relax_in_folder(
+    relax = partial(
+        relax_in_folder,
         source,
         forces.potential,
         replace(settings, budget=_budget(source, forces, batch_edges, work)),
@@ -130,6 +134,9 @@ def relax_files(
         trajectories="ends" if trajectories is None else "full",
         described={"contents": digest_of(starts), "trajectory_folder": str(trajectories), **forces.identity},
         on_progress=on_progress,
+    )
+    relax_until_stopped(
+        lambda stop: relax(stop=stop), f"all work is kept in {work}: the same command goes on from there"
     )
     if trajectories is not None:
         trajectories.mkdir(parents=True, exist_ok=True)

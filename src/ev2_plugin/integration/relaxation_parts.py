@@ -47,10 +47,11 @@ class Parts:
         trajectories: Kept,
         described: Mapping[str, str],
         on_progress: Callable[[Progress], None],
-    ) -> None:
-        """Relax the share of a process; arguments as those of `relax_in_folder`."""
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Progress:
+        """Relax the share of a process; arguments and result as those of `relax_in_folder`."""
         shared = {"process": f"{rank} of {self.processes}", **described}
-        relax_in_folder(
+        reached = relax_in_folder(
             source,
             potential,
             settings,
@@ -58,8 +59,11 @@ class Parts:
             trajectories=trajectories,
             described=shared,
             on_progress=on_progress,
+            stop=stop,
         )
-        (self[rank] / COMPLETE).touch()
+        if reached.done == reached.total:
+            (self[rank] / COMPLETE).touch()
+        return reached
 
     def wait(self, sleep: Callable[[float], None] = time.sleep) -> None:
         """Wait until every process is done, as long as it takes: their shares do not take equally long."""

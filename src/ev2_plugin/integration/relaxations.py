@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from ev2_plugin.integration.relaxation_parts import Parts
 from ev2_plugin.integration.relaxation_progress import relaxation_progress
 from ev2_plugin.integration.relaxation_settings import RelaxationRun, moves_cells, read_run
 from ev2_plugin.integration.relaxation_source import DatasetSource, labels_of, periodicity_of, read_source
+from ev2_plugin.integration.relaxation_stop import relax_until_stopped
 from ev2_plugin.relax.folder import Progress
 from ev2_plugin.relax.group import Relaxed
 from ev2_plugin.relax.settings import Settings
@@ -42,6 +44,7 @@ class Relaxations(OCPTrainer):
         """Relax `dataset.relax`, and write results and errors.
 
         Raises:
+            Stopped: If Ctrl-C or SIGTERM asked for it.
             ValueError: If a setting is wrong, ids are not unique, or the folder holds another run.
         """
         if moves_cells(self.config["task"]):
@@ -76,7 +79,12 @@ class Relaxations(OCPTrainer):
         budget = budget_of(run, source, potential, self.config, parts[rank])
         settings = Settings(run.optimizer, run.fmax, run.max_steps, budget)
         with relaxation_progress() if distutils.is_master() else _silent() as follow:
-            parts.relax(rank, source, potential, settings, run.trajectories, described, follow)
+            relax = partial(parts.relax, rank, source, potential, settings, run.trajectories, described, follow)
+            relax_until_stopped(
+                lambda stop: relax(stop=stop),
+                f"all work is kept in {run.folder}: the same command with --timestamp-id {self.timestamp_id} goes on "
+                "from there",
+            )
 
     def _all_weights(self) -> dict[str, Tensor]:
         """Everything on which predictions depend: the model's state, references, normalisers."""

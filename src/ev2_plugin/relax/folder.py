@@ -68,6 +68,7 @@ def relax_in_folder(
     trajectories: Kept = "none",
     described: Mapping[str, str] | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Progress:
     """Relax all structures of a source, or what of it an earlier start left to do.
 
@@ -79,9 +80,10 @@ def relax_in_folder(
         trajectories: Frames kept of each structure: none, the first and the last, or all.
         described: What else must be the same when the run is started again, such as a digest of the checkpoint.
         on_progress: Called after every evaluation of a batch.
+        stop: Asked then whether to leave off; everything is saved, nothing is done again when the run goes on.
 
     Returns:
-        How far the run is: at its end.
+        How far the run is: at its end, unless it was stopped.
 
     Raises:
         BlockingIOError: If another process works in the folder.
@@ -92,7 +94,7 @@ def relax_in_folder(
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         _check_same_run(folder, _description(source, settings, trajectories, described or {}))
-        return _relax(source, potential, settings, folder, trajectories, on_progress)
+        return _relax(source, potential, settings, folder, trajectories, on_progress, stop)
 
 
 def read_relaxed(folder: Path) -> Iterator[Relaxed]:
@@ -111,6 +113,7 @@ def _relax(
     folder: Path,
     trajectories: Kept,
     on_progress: Callable[[Progress], None],
+    stop: Callable[[], bool],
 ) -> Progress:
     start = last = time.perf_counter()
     frames = Frames(folder / TRAJECTORIES, trajectories)
@@ -130,16 +133,19 @@ def _relax(
                     frames.finish(one.index, one.id, to_atoms(source[one.index])[0])
                 results.add(one)
                 done += 1
-            now = time.perf_counter()
-            if relaxation.done or cost <= SHARE_OF_TIME * (now - last):
+            now, stopped = time.perf_counter(), stop()
+            if relaxation.done or stopped or cost <= SHARE_OF_TIME * (now - last):
                 _save(relaxation, frames, results, done, folder)
                 last = time.perf_counter()
                 cost = last - now
             active = 0 if relaxation.active is None else len(relaxation.active.members)
             on_progress(Progress(done, len(source), active, done - before, now - start))
+            if stopped:
+                break
     finally:
         results.close()
-    frames.close()
+    if relaxation.done:
+        frames.close()
     return Progress(done, len(source), 0, done - before, time.perf_counter() - start)
 
 
