@@ -61,7 +61,8 @@ def test_fairchem_passes_flags_and_overrides_through(monkeypatch: pytest.MonkeyP
     from ev2_plugin.integration import launcher
 
     received: list[str] = []
-    monkeypatch.setattr(launcher, "main", received.extend)
+    monkeypatch.setattr(launcher, "read_request", lambda argv: argv)
+    monkeypatch.setattr(launcher, "start", received.extend)
     arguments = ["--mode", "train", "--config-yml", "a.yml", "--cpu", "--optim.lr_initial=1e-3"]
     result = CliRunner().invoke(app, ["fairchem", *arguments])
     assert result.exit_code == 0, result.output

@@ -109,6 +109,35 @@ def test_a_run_that_dies_at_every_evaluation_ends_like_one_left_alone(
     assert contents(tmp_path) == undisturbed[kept]
 
 
+class CountedWells(Wells):
+    """Counts its evaluations."""
+
+    calls = 0
+
+    def __call__(self, structures: Structures) -> Prediction:
+        self.calls += 1
+        return super().__call__(structures)
+
+
+@pytest.mark.parametrize("kept", ["none", "full"])
+def test_a_run_that_is_stopped_after_every_third_evaluation_repeats_none(
+    kept: Kept, tmp_path: Path, undisturbed: dict[Kept, dict[str, bytes]]
+) -> None:
+    alone, potential = CountedWells(), CountedWells()
+    relax_in_folder(source(), alone, SETTINGS, tmp_path / "alone", trajectories=kept)
+    starts, done = 0, 0
+    while done < COUNT:
+        starts += 1
+        asked = iter([False, False, True])
+        reached = relax_in_folder(
+            source(), potential, SETTINGS, tmp_path / "run", trajectories=kept, stop=lambda asked=asked: next(asked)
+        )
+        done = reached.done
+    assert starts > 5
+    assert potential.calls == alone.calls
+    assert contents(tmp_path / "run") == undisturbed[kept]
+
+
 def test_what_was_written_after_the_last_snapshot_is_cut_off(
     tmp_path: Path, undisturbed: dict[Kept, dict[str, bytes]]
 ) -> None:

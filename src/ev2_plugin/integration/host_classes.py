@@ -58,7 +58,7 @@ def only_needed_imports(config: Mapping[str, Any]) -> Iterator[None]:
         registry.register(_IMPORTS_DONE, before)
 
 
-def named_classes(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def named_classes(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield (kind, name) for every class that the host will look up for this config."""
     yield "trainer", config.get("trainer", "ocp")
     yield from _named_models(_mapping(config.get("model")), is_trusted(config))
@@ -76,7 +76,7 @@ def named_classes(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 yield "loss", settings["fn"]
 
 
-def _named_models(model: Mapping[str, Any], trust: bool) -> Iterator[tuple[str, str]]:
+def _named_models(model: Mapping[str, Any], trust: bool) -> Iterator[tuple[str, Any]]:
     if "name" in model:
         yield "model", model["name"]
     if "model" in _mapping(model.get("backbone")):
@@ -129,7 +129,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def import_class(kind: str, name: str) -> None:
+def import_class(kind: str, name: Any) -> None:
     """Import the module that defines a class, so that the host's registry finds it.
 
     Args:
@@ -137,15 +137,21 @@ def import_class(kind: str, name: str) -> None:
         name: A registered short name or a dotted path.
 
     Raises:
-        ImportError: If the module cannot be imported.
+        ImportError: If the module cannot be imported; its own error is in the message, at every attempt.
         ValueError: If nobody registers the short name; names that are alike are suggested.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"the {kind} must be given by its name, got {name!r}")
     registered = registry.mapping[f"{kind}_name_mapping"]
     if name in registered:
         return
     if "." in name:
         module, _, attribute = name.rpartition(".")
-        if not hasattr(import_module(module), attribute):
+        try:
+            found = import_module(module)
+        except ImportError as error:
+            raise ImportError(f"{kind} {name!r}: {module} cannot be imported: {error}") from error
+        if not hasattr(found, attribute):
             raise ImportError(f"{kind} {name!r}: module {module!r} has no class {attribute!r}")
         return
     modules = _host_modules(kind)

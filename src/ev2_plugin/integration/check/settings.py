@@ -10,7 +10,9 @@ from fairchem.core.modules import evaluator
 from fairchem.core.modules.evaluator import Evaluator
 
 from ev2_plugin.integration.check.keys import key_problems
+from ev2_plugin.integration.check.kinds import check_kinds
 from ev2_plugin.integration.check.optim import check_optim
+from ev2_plugin.integration.check.sbatch_options import misspelt_options
 from ev2_plugin.integration.known_keys import names_our_trainer
 
 _TASK_OF_TRAINER = {
@@ -33,9 +35,11 @@ def check_settings(config: Mapping[str, Any]) -> None:
     """
     if names_our_trainer(config):
         _check_forms(config)
+        check_kinds(config)
     if not config.get("loss_functions"):
         return
     unknown = [str(problem) for problem in key_problems(config) if not problem.inert]
+    unknown += misspelt_options(config.get("slurm") or {})
     if unknown and names_our_trainer(config):
         raise ValueError(f"nothing reads {'; '.join(unknown)}")
     if unknown:
