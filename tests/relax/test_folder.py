@@ -19,6 +19,7 @@ import pytest
 from ase import Atoms
 from ase.io import Trajectory
 
+from ev2_plugin.potential.protocol import Prediction
 from ev2_plugin.potential.structures import Structures
 from ev2_plugin.relax import folder as folder_module
 from ev2_plugin.relax.faults import RelaxationError

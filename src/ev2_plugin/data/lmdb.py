@@ -88,7 +88,7 @@ def count_lmdb(path: Path, *, whole: bool = False) -> int:
 
     Args:
         path: As for `read_lmdb`.
-        whole: Whether it is an error that the file counts more of them than it has.
+        whole: Whether it is an error that the file counts more or fewer of them than it has.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -98,6 +98,13 @@ def count_lmdb(path: Path, *, whole: bool = False) -> int:
         length = _length(path, file)
         if whole and length > file.entries:
             raise ValueError(f"{path} counts {length} structures and has no more than {file.entries}")
+        with reading(path):
+            uncounted = whole and file.get(str(length).encode("ascii")) is not None
+        if uncounted:
+            raise ValueError(
+                f"{path} counts {length} structures, but there is one after them, which nobody would read: it was not "
+                "written to its end, or its length is wrong"
+            )
         return length
 
 
