@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ev2_plugin.integration.checkpoint_form import current_form
 from ev2_plugin.integration.convert import convert
 from ev2_plugin.integration.loading import build_model, load_potential, read_checkpoint
+from ev2_plugin.integration.sidecar import content_of
 from ev2_plugin.integration.weights import chosen_weights
 from ev2_plugin.storage.digest import digest_of
 from ev2_plugin.storage.safetensors_file import read_weights
@@ -42,7 +45,7 @@ def assert_same_predictions(first: Path, second: Path) -> None:
     assert one.energy_kind.name == other.energy_kind.name
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ["OC20", "OC22", "OMat24", "hydra by head", "DeNS with noise scales"])
 def test_there_and_back_keeps_every_bit(layout: str, tmp_path: Path) -> None:
     path = written(LAYOUTS[layout](), tmp_path)
     convert(path, tmp_path / "weights.safetensors")
@@ -155,6 +158,28 @@ def test_where_it_cannot_be_written(out: str, message: str, tmp_path: Path) -> N
     path = written(official.oc20(), tmp_path)
     with pytest.raises(ValueError, match=message):
         convert(path, tmp_path / out)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["energy", "mean", "H"]), inner),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(changes=st.dictionaries(st.sampled_from(["normalizers", "element_references", "config", "source"]), JSON))
+def test_whatever_a_sidecar_says_ends_in_one_kind_of_error(changes: dict[str, Any]) -> None:
+    """With digests that agree: somebody else wrote it."""
+    about = {"normalizers": {}, "element_references": {}, "config": {"model": {}}, "source": {}, **changes}
+    try:
+        content = content_of({}, about, "odd.safetensors")
+    except ValueError as error:
+        message = str(error)
+    else:
+        message = "odd.safetensors"
+        assert set(content) >= {"state_dict", "config", "normalizers", "elementrefs"}
+    assert "odd.safetensors" in message
 
 
 def edited(path: Path, **changes: Any) -> None:

@@ -157,11 +157,10 @@ REASONS: Mapping[str, tuple[Callable[[], nn.Module], Callable[[], State], str]] 
 }
 
 
-@pytest.mark.parametrize("prefix", ["", "module.module."])
 @pytest.mark.parametrize("case", REASONS)
-def test_likely_reason(case: str, prefix: str) -> None:
+def test_likely_reason(case: str) -> None:
     model, weights, reason = REASONS[case]
-    state = {prefix + name: value for name, value in weights().items()}
+    state = {f"module.module.{name}": value for name, value in weights().items()}
     with pytest.raises(
         ValueError, match=f"does not fit the model of this config. Weights .* Likely reason: .*{reason}"
     ):

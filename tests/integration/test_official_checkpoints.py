@@ -168,6 +168,14 @@ def test_a_config_of_no_known_form(config: Any) -> None:
         current_form(content, "odd.pt")
 
 
+@pytest.mark.parametrize("outputs", [None, [], {"energy": 3}])
+def test_a_config_without_outputs(outputs: Any) -> None:
+    content = official.hydra().content
+    content["config"]["outputs"] = outputs
+    with pytest.raises(ValueError, match=r"odd\.pt: its config does not say what is predicted"):
+        current_form(content, "odd.pt")
+
+
 # The published sizes, from the keys of their YAML files: name -> lmax, mmax, blocks, parameters.
 FLAT_SIZES: Mapping[str, tuple[dict[str, Any], int]] = {
     "eq2_83M_2M.pt": ({"lmax_list": [6], "mmax_list": [2], "num_layers": 12}, 83_164_802),
@@ -279,8 +287,9 @@ def test_narrow_models_differ_in_every_width() -> None:
     assert (found.heads, found.hydra, found.denoising) == (("energy", "forces"), False, False)
 
 
-@pytest.mark.parametrize("layout", ["OC20", "OC22", "DeNS, flat", "hydra"])
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize(
+    ("layout", "suffix"), [("OC22", ".pt"), ("DeNS, flat", ".pt"), ("OC20", ".safetensors"), ("hydra", ".safetensors")]
+)
 def test_trainers_take_the_same_files(layout: str, suffix: str, dataset: dict[str, Any], tmp_path: Path) -> None:
     published = LAYOUTS[layout]()
     path = written(published, tmp_path)

@@ -37,6 +37,9 @@ def current_form(checkpoint: Mapping[str, Any], source: object) -> dict[str, Any
         config = current_config(checkpoint["config"])
     except (AttributeError, KeyError, NotImplementedError, TypeError) as error:
         raise ValueError(f"{source}: its config is of no form that a trainer writes ({error!r})") from error
+    outputs = config.get("outputs")
+    if not isinstance(outputs, Mapping) or not all(isinstance(one, Mapping) for one in outputs.values()):
+        raise ValueError(f"{source}: its config does not say what is predicted (outputs), got {outputs!r}")
     config["model"] = with_stand_ins(config["model"])
     return {
         **without_denoising(checkpoint, source),
