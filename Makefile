@@ -3,6 +3,7 @@
 #   make test       the tests, with coverage
 #   make test-cluster  training on several ranks, and under SLURM on this machine (installed if apt and root allow it)
 #   make soak       a training killed at 30 random moments ends as an undisturbed one, to the last bit (some 4 minutes)
+#   make fuzz       every format that is read, with damaged files, FUZZ_SECONDS each (60)
 #   make test-host  plain `fairchem` on an ordinary (not editable) installation
 #   make lint       ruff, mypy, the import ladder
 #   make bench      our speed and memory beside the host's on this CPU, and docs/performance.md (half an hour)
@@ -19,7 +20,7 @@ HOST := .host-venv
 DEVICE ?= cpu
 export UV_HTTP_TIMEOUT ?= 600
 
-.PHONY: demo test test-cluster soak test-host lint format bench bench-gpu bench-relaxation fidelity learning ablations setup clean
+.PHONY: demo test test-cluster soak test-host fuzz lint format bench bench-gpu bench-relaxation fidelity learning ablations setup clean
 
 demo: setup
 	$(BIN)/ev2 demo
@@ -38,6 +39,9 @@ soak: setup
 
 test-host: $(HOST)/.installed
 	OMP_NUM_THREADS=1 $(HOST)/bin/python -m pytest -m host tests/host $(PYTEST_ARGS)
+
+fuzz: setup
+	OMP_NUM_THREADS=1 nice $(BIN)/python tests/fuzz/run.py $(or $(FUZZ_SECONDS),60)
 
 lint: setup
 	$(BIN)/ruff check

@@ -73,7 +73,7 @@ def test_what_was_asked_for_stays_until_somebody_asks_otherwise(tmp_path: Path) 
 
 def test_damaged_settings_are_named(tmp_path: Path) -> None:
     (tmp_path / "campaign.json").write_text("{")
-    with pytest.raises(ValueError, match=r"campaign\.json is not JSON"):
+    with pytest.raises(ValueError, match=r"campaign\.json is no JSON"):
         read_settings(tmp_path)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from ev2_plugin.storage.plain_files import read_json
+
 NAME = "campaign.json"
 
 
@@ -58,10 +60,8 @@ def read_settings(folder: Path) -> dict[str, dict[str, Any]]:
     path = folder / NAME
     if not path.exists():
         return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
+    found: dict[str, dict[str, Any]] = read_json(path)
+    return found
 
 
 def write_json(path: Path, content: Any) -> None:

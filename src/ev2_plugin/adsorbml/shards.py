@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from ev2_plugin.adsorbml.campaign import Campaign
 from ev2_plugin.adsorbml.settings_file import read_settings, write_json
 from ev2_plugin.adsorbml.structure_files import Placement, list_placements
 from ev2_plugin.relax.results import LINES
+from ev2_plugin.storage.plain_files import read_json
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "relax": {"optimizer": "lbfgs", "fmax": 0.02, "steps": 300},
@@ -123,7 +123,7 @@ def energy_kind(campaign: Campaign) -> str:
     """
     require_complete(campaign)
     folders = [shard_folder(campaign, one.shard) for one in count_shards(campaign)]
-    kinds = {json.loads((folder / _DONE).read_text(encoding="utf-8"))["energies"] for folder in folders}
+    kinds = {read_json(folder / _DONE)["energies"] for folder in folders}
     if len(kinds) > 1:
         raise ValueError(f"{campaign.relaxations}: shards have energies of different kinds: {', '.join(sorted(kinds))}")
     return kinds.pop()

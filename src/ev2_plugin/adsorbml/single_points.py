@@ -5,7 +5,6 @@ Energies are total energies; `single_points/<system>.<config>` holds what belong
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +20,8 @@ from ev2_plugin.adsorbml.tables import read_table, write_table
 from ev2_plugin.adsorbml.vasp import read_vasp_result, write_vasp_inputs
 from ev2_plugin.potential.calculators import build_calculator
 from ev2_plugin.relax.folder import read_relaxed
+from ev2_plugin.storage.plain_files import read_json
+from ev2_plugin.storage.safe_pickle import reading
 
 STAGE = "single_points"
 RESULT, STRUCTURE = "result.json", "structure.extxyz"
@@ -163,7 +164,9 @@ def _compute(
 def _result(one: RankedConfiguration, folder: Path) -> SinglePoint | None:
     stored = folder / RESULT
     if stored.exists():
-        return SinglePoint(**json.loads(stored.read_text(encoding="utf-8")))
+        found = read_json(stored)
+        with reading(stored):
+            return SinglePoint(**found)
     vasp = read_vasp_result(folder)
     if vasp is None:
         return None

@@ -15,6 +15,7 @@ from ase.optimize import BFGS
 from ev2_plugin.adsorbml.campaign import Campaign
 from ev2_plugin.adsorbml.structure_files import write_structures
 from ev2_plugin.potential.calculators import build_calculator
+from ev2_plugin.storage.safe_pickle import reading
 
 REFERENCE_KEYS = ("slab_energy", "adsorbate_energy")
 
@@ -98,7 +99,7 @@ def tabulated_references(path: Path) -> Callable[..., dict[str, float]]:
     Raises:
         ValueError: If a column `system` is missing, or an energy is no finite number.
     """
-    with path.open(encoding="utf-8", newline="") as file:
+    with reading(path), path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     if not rows or "system" not in rows[0]:
         raise ValueError(f"{path}: should have the columns system, {', '.join(REFERENCE_KEYS)}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from ev2_plugin.adsorbml.records import RankedConfiguration, RelaxedConfiguration, SinglePoint, Target
+from ev2_plugin.storage.safe_pickle import reading
 
 Record = TypeVar("Record", RelaxedConfiguration, RankedConfiguration, SinglePoint, Target)
 
@@ -58,7 +59,9 @@ def read_table(path: Path, kind: type[Record]) -> list[Record]:
     seen: set[tuple[str, str]] = set()
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file, strict=True)
-        missing = [name for name in types if name not in (reader.fieldnames or ())]
+        with reading(path):
+            columns = reader.fieldnames or ()
+        missing = [name for name in types if name not in columns]
         if missing:
             raise ValueError(f"{path}: there are no columns {', '.join(missing)}; it should have {', '.join(types)}")
         try:

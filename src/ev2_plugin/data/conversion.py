@@ -22,6 +22,8 @@ from ev2_plugin.data.qm9 import read_qm9
 from ev2_plugin.data.structures import structure_to_data
 from ev2_plugin.data.systems import SystemCounter
 from ev2_plugin.data.tagging import RULES, assign_tags
+from ev2_plugin.storage.plain_files import read_arrays
+from ev2_plugin.storage.safe_pickle import reading
 
 TASKS = ("s2ef", "is2re", "qm9")
 
@@ -68,7 +70,8 @@ class ChunkSummary:
     @classmethod
     def read(cls, path: Path) -> ChunkSummary:
         """Read the summary of a finished chunk."""
-        with np.load(path) as stored:
+        stored = read_arrays(path)
+        with reading(path):
             energy_work, work_work, energy_energy, pairs = stored["work"].tolist()
             return cls(
                 sids=stored["sids"],

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ev2_plugin.data.inventory import Chunk, SourceFile
+from ev2_plugin.storage.plain_files import read_json
+from ev2_plugin.storage.safe_pickle import reading
 
 FILE_NAME = "manifest.json"
 
@@ -42,9 +44,15 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
-        """Read `manifest.json`."""
-        stored = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
-        return cls(stored["conversion"], stored["division"], tuple(map(_chunk, stored["chunks"])))
+        """Read `manifest.json`.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            ValueError: If it is damaged.
+        """
+        stored = read_json(folder / FILE_NAME)
+        with reading(folder / FILE_NAME):
+            return cls(stored["conversion"], stored["division"], tuple(map(_chunk, stored["chunks"])))
 
     def check_conversion(self, now: Manifest, folder: Path) -> None:
         """Compare the sources and how they are read with what is asked now.

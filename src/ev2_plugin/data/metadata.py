@@ -13,6 +13,7 @@ from ase.neighborlist import neighbor_list
 from torch_geometric.data import Data
 
 from ev2_plugin.data.structures import periodicity
+from ev2_plugin.storage.plain_files import read_arrays
 
 FILE_NAME = "metadata.npz"
 
@@ -113,8 +114,8 @@ def read_metadata(folder: Path) -> DatasetMetadata:
         FileNotFoundError: If there is none.
         ValueError: If it lacks one of its two arrays.
     """
-    with np.load(folder / FILE_NAME) as arrays:
-        missing = {"natoms", "neighbors"} - set(arrays)
-        if missing:
-            raise ValueError(f"{folder / FILE_NAME} lacks {', '.join(sorted(missing))}")
-        return DatasetMetadata(natoms=arrays["natoms"], neighbors=arrays["neighbors"])
+    arrays = read_arrays(folder / FILE_NAME)
+    missing = {"natoms", "neighbors"} - set(arrays)
+    if missing:
+        raise ValueError(f"{folder / FILE_NAME} lacks {', '.join(sorted(missing))}")
+    return DatasetMetadata(natoms=arrays["natoms"], neighbors=arrays["neighbors"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from ev2_plugin.data.recipe import FILE_NAME as RUN_FILE
 from ev2_plugin.data.recipe import TargetScale
 from ev2_plugin.data.shards import LabelSums
 from ev2_plugin.data.tagging import RULES
+from ev2_plugin.storage.plain_files import read_json
 
 FILE_NAME = "report.json"
 
@@ -35,7 +35,7 @@ class Outcome:
     @classmethod
     def read(cls, folder: Path) -> Outcome:
         """Read the report of a prepared dataset."""
-        return cls(folder, json.loads((folder / FILE_NAME).read_text(encoding="utf-8")))
+        return cls(folder, read_json(folder / FILE_NAME))
 
     @property
     def command(self) -> str:

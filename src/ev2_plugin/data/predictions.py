@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from ev2_plugin.storage.plain_files import read_arrays
+from ev2_plugin.storage.safe_pickle import reading
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,9 @@ def read_s2ef_predictions(path: Path) -> dict[str, StructurePrediction]:
     Raises:
         ValueError: If an array is missing, the arrays count different numbers of structures, or an identifier repeats.
     """
-    with np.load(path) as arrays:
-        _require(path, arrays, ("ids", "energy", "forces", "chunk_idx"))
+    arrays = read_arrays(path)
+    _require(path, arrays, ("ids", "energy", "forces", "chunk_idx"))
+    with reading(path):
         ids, energies = arrays["ids"], arrays["energy"].reshape(-1)
         forces = np.split(arrays["forces"].astype(float), arrays["chunk_idx"])
     if not len(ids) == len(energies) == len(forces):
@@ -59,9 +64,9 @@ def read_energies(path: Path) -> dict[str, float]:
     Raises:
         ValueError: If an array is missing, the arrays count different numbers of structures, or an identifier repeats.
     """
-    with np.load(path) as arrays:
-        _require(path, arrays, ("ids", "energy"))
-        ids, energies = arrays["ids"], arrays["energy"].reshape(-1)
+    arrays = read_arrays(path)
+    _require(path, arrays, ("ids", "energy"))
+    ids, energies = arrays["ids"], arrays["energy"].reshape(-1)
     if len(ids) != len(energies):
         raise ValueError(f"{path}: {len(ids)} ids, {len(energies)} energies")
     _refuse_repeated(path, ids)
@@ -70,8 +75,7 @@ def read_energies(path: Path) -> dict[str, float]:
 
 def has_forces(path: Path) -> bool:
     """Whether a file of predictions holds forces."""
-    with np.load(path) as arrays:
-        return "forces" in arrays
+    return "forces" in read_arrays(path)
 
 
 def read_relaxed_positions(path: Path) -> dict[str, np.ndarray]:
@@ -86,8 +90,9 @@ def read_relaxed_positions(path: Path) -> dict[str, np.ndarray]:
     Raises:
         ValueError: If an array is missing, the arrays count different numbers of systems, or an identifier repeats.
     """
-    with np.load(path) as arrays:
-        _require(path, arrays, ("ids", "pos", "chunk_idx"))
+    arrays = read_arrays(path)
+    _require(path, arrays, ("ids", "pos", "chunk_idx"))
+    with reading(path):
         ids = arrays["ids"]
         positions = np.split(arrays["pos"].astype(float), arrays["chunk_idx"])
     if len(ids) != len(positions):
@@ -96,7 +101,7 @@ def read_relaxed_positions(path: Path) -> dict[str, np.ndarray]:
     return {str(name): pos for name, pos in zip(ids, positions, strict=True)}
 
 
-def _require(path: Path, arrays: np.lib.npyio.NpzFile, names: tuple[str, ...]) -> None:
+def _require(path: Path, arrays: Mapping[str, np.ndarray], names: tuple[str, ...]) -> None:
     missing = [name for name in names if name not in arrays]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}")

@@ -16,6 +16,8 @@ from ev2_plugin.data.lmdb import read_lmdb, write_lmdb
 from ev2_plugin.data.qm9 import TARGETS
 from ev2_plugin.data.references import CompositionFit
 from ev2_plugin.data.structures import data_to_structure, s2ef_labels
+from ev2_plugin.storage.plain_files import read_arrays
+from ev2_plugin.storage.safe_pickle import reading
 
 LAYOUTS = ("oc20", "oc22", "aselmdb")
 LABELS = {"s2ef": ("y",), "is2re": ("y_relaxed",), "qm9": TARGETS}
@@ -94,7 +96,8 @@ class LabelSums:
 
     def merge(self, path: Path) -> None:
         """Take in the sums of a shard."""
-        with np.load(path) as stored:
+        stored = read_arrays(path)
+        with reading(path):
             for label, fit in self.fits.items():
                 fit.merge(stored[label])
             self.vector_squares += float(stored["vector_squares"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,8 @@ from ase.data import chemical_symbols
 from ase.symbols import Symbols
 from jaxtyping import Bool, Int
 from torch_geometric.data import Data
+
+from ev2_plugin.storage.plain_files import read_json
 
 ADSORBATE_TAG = 2
 NO_ADSORBATE = "none"
@@ -114,10 +115,7 @@ def read_adsorbate_names(path: Path) -> dict[str, str]:
     Raises:
         ValueError: If it is something else.
     """
-    try:
-        names = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
+    names = read_json(path)
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise ValueError(f'{path} must map systems to names of adsorbates: {{"123": "*OH", ...}}')
     return {sid.removeprefix("random"): name for sid, name in names.items()}

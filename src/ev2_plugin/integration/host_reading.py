@@ -25,6 +25,7 @@ from torch_geometric.data import Data
 from ev2_plugin.data.lmdb import LENGTH_KEY, count_lmdb, open_lmdb
 from ev2_plugin.data.sample import structure_of
 from ev2_plugin.storage.allow_list import SAMPLES
+from ev2_plugin.storage.plain_files import read_arrays
 from ev2_plugin.storage.safe_pickle import load_pickle, loads, reading
 from ev2_plugin.storage.torch_file import read_torch
 
@@ -91,8 +92,7 @@ class _NumpyReader:
 
     def load(self, path: Any, **_: Any) -> _Arrays:
         """Read the arrays of an .npz file; those of objects are pickles."""
-        with reading(path), np.load(path, allow_pickle=self._trust) as arrays:
-            return _Arrays(arrays)
+        return _Arrays(read_arrays(Path(path), trust=self._trust))
 
 
 class _Arrays(dict[str, np.ndarray]):

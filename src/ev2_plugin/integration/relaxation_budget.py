@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from ev2_plugin.integration.relaxation_settings import RelaxationRun
 from ev2_plugin.potential.protocol import Potential
 from ev2_plugin.relax.settings import Budget
 from ev2_plugin.relax.source import Source
+from ev2_plugin.storage.plain_files import read_json
 
 if TYPE_CHECKING:
     from ev2_plugin.integration.estimate import Tracer
@@ -57,7 +57,7 @@ def fitting_budget(source: Source, potential: ModelPotential, config: Mapping[st
 
     known = folder / BUDGET
     if known.exists():
-        return Budget(**json.loads(known.read_text(encoding="utf-8")))
+        return Budget(**read_json(known))
     free, _ = torch.cuda.mem_get_info(potential.device)
     memory = free + torch.cuda.memory_reserved(potential.device)
     atoms, edges = mean_size(source, potential)

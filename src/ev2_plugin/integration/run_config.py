@@ -23,6 +23,8 @@ from fairchem.core.common.utils import (
     parse_value,
 )
 
+from ev2_plugin.storage.safe_pickle import reading
+
 Config = dict[str, Any]
 
 _COPIED_FLAGS = (
@@ -124,7 +126,7 @@ def load_config(path: Path, including: tuple[Path, ...] = ()) -> tuple[Config, l
     """
     if path in including:
         raise ValueError(f"configs include one another: {' -> '.join(map(str, (*including, path)))}")
-    with path.open(encoding="utf-8") as file:
+    with reading(path), path.open(encoding="utf-8") as file:
         own = yaml.load(file, Loader=UniqueKeyLoader)
     if not isinstance(own, dict):
         raise ValueError(f"{path}: a config is a mapping of keys to values, not {type(own).__name__}")
@@ -173,7 +175,7 @@ def expand_sweep(config: Config, sweep_yml: Path) -> list[Config]:
     Raises:
         ValueError: If a key has something else than a list of values.
     """
-    with sweep_yml.open(encoding="utf-8") as file:
+    with reading(sweep_yml), sweep_yml.open(encoding="utf-8") as file:
         axes = dict(_leaves(yaml.load(file, Loader=UniqueKeyLoader)))
     for key, values in axes.items():
         if not isinstance(values, list):

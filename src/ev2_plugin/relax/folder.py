@@ -26,6 +26,7 @@ from ev2_plugin.relax.results import Results, read_results
 from ev2_plugin.relax.settings import Settings
 from ev2_plugin.relax.snapshot import read_state, restore, take_snapshot, write_atomically
 from ev2_plugin.relax.source import Source, check_ids
+from ev2_plugin.storage.plain_files import read_json
 
 SNAPSHOT, RUN, LOCK, TRAJECTORIES = "snapshot.pt", "run.json", ".lock", "trajectories"
 
@@ -203,7 +204,7 @@ def _check_same_run(folder: Path, description: dict[str, object]) -> None:
         partial.write_text(json.dumps(description, indent=1), encoding="utf-8")
         partial.replace(path)
         return
-    before = json.loads(path.read_text(encoding="utf-8"))
+    before = read_json(path)
     other = [key for key in {**before, **description} if before.get(key) != description.get(key)]
     if other:
         changes = "; ".join(_change(key, before.get(key), description.get(key)) for key in sorted(other))

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from ev2_plugin.relax.group import Relaxed
+from ev2_plugin.storage.pickle_stream import Damaged
+from ev2_plugin.storage.safe_pickle import reading
 
 LINES, POSITIONS = "relaxed.jsonl", "relaxed.positions"
 
@@ -64,15 +66,17 @@ def read_results(folder: Path) -> Iterator[Relaxed]:
         FileNotFoundError: If the folder holds none.
         ValueError: If the two files do not belong together.
     """
-    with (folder / LINES).open(encoding="utf-8") as lines, (folder / POSITIONS).open("rb") as positions:
+    with (folder / LINES).open("rb") as lines, (folder / POSITIONS).open("rb") as positions:
         for number, line in enumerate(lines, 1):
-            if not line.endswith("\n"):
+            if not line.endswith(b"\n"):
                 raise ValueError(
                     f"line {number} of {folder / LINES} is incomplete: the run was ended there; start it again"
                 )
-            row = json.loads(line)
-            size = 24 * row.pop("natoms")
-            values = positions.read(size)
-            if len(values) < size:
-                raise ValueError(f"{folder / POSITIONS} ends before the positions of line {number} of {LINES}")
-            yield Relaxed(**row, positions=np.frombuffer(values, dtype="<f8").reshape(-1, 3))
+            with reading(f"line {number} of {folder / LINES}"):
+                row = json.loads(line)
+                size = 24 * row.pop("natoms")
+                values = positions.read(size)
+                if len(values) < size:
+                    raise Damaged(f"{folder / POSITIONS} ends before the positions of this line")
+                relaxed = Relaxed(**row, positions=np.frombuffer(values, dtype="<f8").reshape(-1, 3))
+            yield relaxed
