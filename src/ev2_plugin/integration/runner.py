@@ -148,13 +148,15 @@ def _enter_job(config: Config) -> None:
 
 
 _ended: list[Runner] = []
+"""The last run of this process."""
 
 
 def run_rank(config: Config) -> None:
     """Run `config` in this process, whose rank is in the environment."""
     runner = Runner()
-    runner(config)
-    if config["world_size"] > 1:
-        # A process of its own, about to end. Freeing the model would join gloo's thread under the interpreter lock,
-        # for which that thread may be waiting to free its last barrier: torch 2.4 then hangs (seen on busy cores).
-        _ended.append(runner)
+    try:
+        runner(config)
+    finally:
+        # Freeing the model now would join gloo's thread under the interpreter lock, for which that thread may be waiting
+        # to free its last barrier: torch 2.4 then hangs (seen on busy cores, with one process too). The next run frees it.
+        _ended[:] = [runner]
