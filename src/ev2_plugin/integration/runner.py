@@ -157,6 +157,7 @@ def run_rank(config: Config) -> None:
     try:
         runner(config)
     finally:
-        # Freeing the model now would join gloo's thread under the interpreter lock, for which that thread may be waiting
-        # to free its last barrier: torch 2.4 then hangs (seen on busy cores, with one process too). The next run frees it.
+        # Freeing the model now would join gloo's thread under the interpreter lock, for which that thread may be
+        # waiting to free its last barrier: torch 2.4 then hangs (seen on busy cores, with one process too). The next
+        # run frees it.
         _ended[:] = [runner]
