@@ -110,6 +110,15 @@ def test_a_run_that_dies_at_every_evaluation_ends_like_one_left_alone(
     assert contents(tmp_path) == undisturbed[kept]
 
 
+def test_what_kills_have_left_of_snapshots_is_removed(
+    tmp_path: Path, undisturbed: dict[Kept, dict[str, bytes]]
+) -> None:
+    (tmp_path / ".snapshot.pt.4711.partial").write_bytes(b"half of a snaps")
+    relax_in_folder(source(), Wells(), SETTINGS, tmp_path)
+    assert not list(tmp_path.glob(".*.partial"))
+    assert contents(tmp_path) == undisturbed["none"]
+
+
 class CountedWells(Wells):
     """Counts its evaluations."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from ase.data import chemical_symbols
 from ev2_plugin.data.dataset_report import Expectation
 from ev2_plugin.data.references import ElementReferences, EnergySpread
 from ev2_plugin.data.shards import LabelSums
+from ev2_plugin.storage.atomic import written_atomically
 
 FILE_NAME = "run.yml"
 FORMATS = {"oc20": "lmdb", "oc22": "oc22_lmdb", "aselmdb": "ase_db"}
@@ -232,10 +232,6 @@ def run_config(
 
 def write_run_file(path: Path, config: Mapping[str, Any], comment: str) -> None:
     """Write `run.yml`; it appears when it is complete."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     lines = "".join(f"# {line}\n" for line in comment.splitlines())
-    try:
-        partial.write_text(lines + yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
-        partial.rename(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_atomically(path) as file:
+        file.write((lines + yaml.safe_dump(dict(config), sort_keys=False)).encode())

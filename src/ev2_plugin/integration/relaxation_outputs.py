@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 
 from ev2_plugin.integration.relaxation_metrics import Metrics
 from ev2_plugin.relax.group import Relaxed
+from ev2_plugin.storage.atomic import written_atomically
 
 POSITIONS_FILE = "relaxed_positions.npz"
 ENERGIES_FILE = "relaxed_energies.npz"
@@ -110,6 +110,5 @@ def _write_arrays(path: Path, **arrays: np.ndarray) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    beside = path.with_name(f"{path.name}.{os.getpid()}")
-    beside.write_bytes(content)
-    beside.replace(path)
+    with written_atomically(path) as file:
+        file.write(content)

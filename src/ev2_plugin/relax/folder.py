@@ -24,7 +24,7 @@ from ev2_plugin.relax.group import Group, Relaxed
 from ev2_plugin.relax.relaxation import Relaxation
 from ev2_plugin.relax.results import Results, read_results
 from ev2_plugin.relax.settings import Settings
-from ev2_plugin.relax.snapshot import read_state, restore, take_snapshot, write_atomically
+from ev2_plugin.relax.snapshot import read_state, remove_unfinished, restore, take_snapshot, write_state
 from ev2_plugin.relax.source import Source, check_ids
 from ev2_plugin.storage.plain_files import read_json
 
@@ -153,6 +153,7 @@ def _relax(
 def _go_on(relaxation: Relaxation, frames: Frames, folder: Path) -> tuple[int, tuple[int, int]]:
     """Take up an earlier start's snapshot; how many structures are done and how long the results are."""
     path = folder / SNAPSHOT
+    remove_unfinished(path)
     state = read_state(path) if path.exists() else None
     if state is not None:
         restore(relaxation, state["relaxation"])
@@ -170,7 +171,7 @@ def _save(relaxation: Relaxation, frames: Frames, results: Results, done: int, f
     """The snapshot comes last: it says what of the other files counts."""
     counts, lengths = frames.flush(), results.flush()
     state = {"relaxation": take_snapshot(relaxation), "frames": counts, "lengths": lengths, "done": done}
-    write_atomically(folder / SNAPSHOT, state)
+    write_state(folder / SNAPSHOT, state)
     frames.discard_ended()
 
 

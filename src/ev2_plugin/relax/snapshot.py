@@ -6,7 +6,6 @@ later evaluation is of the same batch, with the same result to the last bit.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from ev2_plugin.relax.group import Group, Member
 from ev2_plugin.relax.optimizer import Memory
 from ev2_plugin.relax.relaxation import Relaxation
 from ev2_plugin.relax.settings import Budget
+from ev2_plugin.storage.atomic import written_atomically
 from ev2_plugin.storage.torch_file import read_torch
 
 State = dict[str, Any]
@@ -52,14 +52,20 @@ def restore(relaxation: Relaxation, state: State) -> None:
         relaxation.aside = deque(group.select([place]) for group in groups for place in range(len(group.members)))
 
 
-def write_atomically(path: Path, state: State) -> None:
-    """Write a state to a file that is there as a whole or as it was before."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
+def write_state(path: Path, state: State) -> None:
+    """Write a state to a file that is there as a whole or as it was before.
+
+    Raises:
+        OSError: If it cannot be written; a full disk is named as such.
+    """
+    with written_atomically(path) as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what kills have left of states that were being written."""
+    for leftover in path.parent.glob(f".{path.name}.*.partial"):
+        leftover.unlink()
 
 
 def read_state(path: Path) -> State:
