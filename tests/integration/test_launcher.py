@@ -128,8 +128,14 @@ def test_a_failed_run_leaves_the_process_able_to_run_another(tmp_path: Path) -> 
         (["--mode", "train", "--checkpoint", "no.pt"], FileNotFoundError, "--checkpoint no.pt"),
         (["--mode", "train", "--model.name=ev3"], ValueError, "no model is called 'ev3'; perhaps 'ev2'"),
         (["--mode", "train", "--dataset.train.src=nowhere"], FileNotFoundError, "nowhere does not exist"),
+        (
+            ["--mode", "train", "--logger=tensorbord"],
+            ValueError,
+            "no logger is called 'tensorbord'; perhaps 'tensorboard'",
+        ),
+        (["--mode", "train", "--logger.project=ev2"], ValueError, "the logger must be given by its name, got None"),
         (["--mode", "train", "--trainer=opc"], ValueError, "no trainer is called 'opc'; perhaps 'ocp'"),
-        (["--mode", "train", "--model.name=no_such_package.Model"], ModuleNotFoundError, "no_such_package"),
+        (["--mode", "train", "--model.name=no_such_package.Model"], ImportError, "no_such_package"),
         (["--mode", "train", "--model.name=ev2_plugin.Model"], ImportError, "has no class 'Model'"),
     ],
 )

@@ -63,7 +63,7 @@ def named_classes(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "trainer", config.get("trainer", "ocp")
     yield from _named_models(_mapping(config.get("model")), is_trusted(config))
     logger = config.get("logger") or "local"
-    name = logger if isinstance(logger, str) else _mapping(logger).get("name", "local")
+    name = logger if isinstance(logger, str) else _mapping(logger).get("name")
     if name != "wandb_singleton":  # the host makes it without looking it up
         yield "logger", name
     for split in _mapping(config.get("dataset")).values():
