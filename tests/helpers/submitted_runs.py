@@ -18,7 +18,7 @@ from helpers.slurm_cluster import SlurmCluster
 
 EPOCHS = 10
 STEPS = EPOCHS * tiny_s2ef.NUM_STRUCTURES
-PATIENCE = 300.0
+PATIENCE = 600.0
 
 
 def wait_for(condition: Callable[[], Any], what: Callable[[], str]) -> Any:
