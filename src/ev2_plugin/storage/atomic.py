@@ -32,7 +32,7 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
     except BaseException as error:
         partial.unlink(missing_ok=True)
         # torch's writer stumbles over its unfinished file while an error of the disk is on its way
-        of_disk = error if isinstance(error, OSError) else error.__context__
+        of_disk = error.__context__ if isinstance(error, RuntimeError) else error
         if isinstance(of_disk, OSError):
             raise _with_advice(of_disk, path) from error
         raise
