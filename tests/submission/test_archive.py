@@ -51,6 +51,16 @@ def test_what_fails_late_leaves_the_old_file_and_nothing_else(tmp_path: Path) ->
     assert path.read_bytes() == before
 
 
+def test_an_array_with_a_flag_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", ids=np.arange(3))
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(mark) + flags] |= 1 << 5
+    (tmp_path / "a.npz").write_bytes(content)
+    with open_archive(tmp_path / "a.npz") as archive, pytest.raises(ValueError, match=r"a.npz: ids cannot be read"):
+        archive.read("ids")
+
+
 def test_pickles_are_never_opened(tmp_path: Path) -> None:
     np.savez(tmp_path / "object.npz", ids=np.array([Bomb()], dtype=object))
     with open_archive(tmp_path / "object.npz") as archive, pytest.raises(ValueError, match="ids cannot be read"):
