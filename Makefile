@@ -1,7 +1,7 @@
 # On a machine with Python 3.11, a C++ compiler and make, each of these sets up what it needs and runs:
 #   make demo       the main job: data, training, prediction, relaxation, figures under runs/
 #   make test       the tests, with coverage
-#   make test-cluster  training on several ranks, and under SLURM on this machine (installed if apt and root allow it)
+#   make test-cluster  what takes several ranks, SLURM on this machine (installed if apt and root allow it), or minutes
 #   make soak       a training killed at 30 random moments ends as an undisturbed one, to the last bit (some 4 minutes)
 #   make fuzz       every format that is read, with damaged files, FUZZ_SECONDS each (60)
 #   make test-host  plain `fairchem` on an ordinary (not editable) installation
@@ -26,13 +26,13 @@ demo: setup
 	$(BIN)/ev2 demo
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not host and not gpu and not cluster" --cov=ev2_plugin $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not host and not gpu and not cluster and not slow" --cov=ev2_plugin $(PYTEST_ARGS)
 
 test-cluster: setup
 	@command -v slurmctld >/dev/null && command -v munged >/dev/null || \
 		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends slurm-wlm munge; } || \
 		echo "SLURM is not installed; its tests skip. As root: apt-get install slurm-wlm munge"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster tests/cluster --durations=0 --durations-min=1 $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "cluster or slow" --durations=0 --durations-min=1 $(PYTEST_ARGS)
 
 soak: setup
 	$(BIN)/python -W ignore tests/soak/kill_training.py --kills $(or $(KILLS),30)

@@ -26,6 +26,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
     return result.exit_code, " ".join(result.stdout.split()), result.stderr
 
 
+@pytest.mark.slow
 def test_tables(tmp_path: Path) -> None:
     code, shown, errors = run(
         "--config-yml", write_run(tmp_path), "--memory", "2GB", "--model.activation_checkpoint=edges"

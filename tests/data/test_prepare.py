@@ -460,6 +460,7 @@ def test_wishes_that_contradict_each_other_are_refused(sources, tmp_path):
         prepare(wanted(sources, tmp_path / "out", recipe=small))
 
 
+@pytest.mark.slow
 def test_several_processes_write_the_same(sources, tmp_path, monkeypatch):
     monkeypatch.setattr(inventory, "CHUNK_BYTES", 1)
     one, two = tmp_path / "one", tmp_path / "two"

@@ -74,6 +74,7 @@ def test_models_can_be_copied() -> None:
     assert copy.deepcopy(model).run is not model.run
 
 
+@pytest.mark.slow
 def test_compiled_training_gives_the_same_weights(tmp_path: Path) -> None:
     """In an interpreter of its own, because checks of annotations cannot be compiled."""
     root = Path(__file__).parents[2]

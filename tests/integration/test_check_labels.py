@@ -117,7 +117,7 @@ class ManyAtoms(torch.utils.data.Dataset):
     def __getitem__(self, index: int) -> SimpleNamespace:
         self.read.append(index)
         structure = sample([0.0], [0]).samples[0]
-        structure.atomic_numbers, structure.pos = torch.tensor([6, 8]), torch.zeros(2, 3)
+        structure.atomic_numbers, structure.pos = torch.tensor([6, 8]), torch.eye(2, 3)
         return structure
 
     def metadata_hasattr(self, name: str) -> bool:

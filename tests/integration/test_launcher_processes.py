@@ -23,6 +23,8 @@ from ev2_plugin.integration.run_config import build_run_config
 from ev2_plugin.integration.runner import Runner
 from helpers import tiny_s2ef
 
+pytestmark = pytest.mark.cluster
+
 MINUTES = 60.0
 
 

@@ -33,6 +33,8 @@ def write_slabs(folder: Path, systems: Sequence[tuple[int, int]]) -> dict[str, A
             data.sid, data.fid = sid, fid
             data.fixed[: 4 + index] = 1
             transaction.put(key, pickle.dumps(data))
+        for index in range(len(systems), tiny_s2ef.NUM_STRUCTURES):
+            transaction.delete(str(index).encode())
         transaction.put(b"length", pickle.dumps(len(systems)))
     environment.close()
     return dataset

@@ -17,7 +17,7 @@ from helpers import kill_and_restart, tiny_s2ef
 from helpers.relaxation_sets import SIDS, config, write_set
 from helpers.trainers import make_trainer
 
-pytestmark = pytest.mark.usefixtures("restored_process_state")
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("restored_process_state")]
 
 RESULTS = ("relaxed_positions.npz", "relaxed_energies.npz", "metrics.json", "not_converged.csv")
 LINES = ("relaxed.jsonl", "relaxed.positions")

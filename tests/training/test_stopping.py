@@ -15,9 +15,11 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2]
 
 @pytest.fixture(autouse=True)
 def handlers_as_before() -> Iterator[None]:
-    before = {one: signal.getsignal(one) for one in SIGNALS}
+    others = {one: signal.signal(one, signal.default_int_handler) for one in SIGNALS}  # of launchers in other tests
     yield
-    assert {one: signal.getsignal(one) for one in SIGNALS} == before
+    assert {signal.getsignal(one) for one in SIGNALS} == {signal.default_int_handler}
+    for one, handler in others.items():
+        signal.signal(one, handler)
 
 
 @pytest.mark.parametrize("sent", SIGNALS)

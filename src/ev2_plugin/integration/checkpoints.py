@@ -138,8 +138,8 @@ class Checkpoints(OptimizerSteps):
         return self.step, self.validated_step
 
     @property
-    def validation_metric(self) -> str:
-        """The metric that says which checkpoint is the best."""
+    def validation_metric(self) -> str | None:
+        """The metric that says which checkpoint is the best; None if the config does not name one."""
         return self.evaluation_metrics.get("primary_metric", self.evaluator.task_primary_metric[self.name])
 
     def resume(self, start: str | Path | None = None) -> bool:

@@ -35,7 +35,7 @@ class MemoryGuard:
         weight, edges = model.sphere_embedding.weight, len(atoms.graph.senders)
         device = weight.device
         autocast = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
-        needed = least_memory(model, len(atoms.batch), edges, autocast)
+        needed = least_memory(model, len(atoms.atomic_numbers), edges, autocast)
         if needed <= self.largest:
             return
         free = free_memory(device)
@@ -49,7 +49,7 @@ class MemoryGuard:
 
 
 def _refusal(model: Backbone, atoms: AtomBatch, needed: int, free: int, training: bool) -> str:
-    structures, count, edges = atoms.num_graphs, len(atoms.batch), len(atoms.graph.senders)
+    structures, count, edges = atoms.num_graphs, len(atoms.atomic_numbers), len(atoms.graph.senders)
     what = "a training step on" if training else "a prediction of"
     size = f"{structures} structures of {count} atoms together" if structures > 1 else f"a structure of {count} atoms"
     weight = model.sphere_embedding.weight

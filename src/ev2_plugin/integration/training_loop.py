@@ -37,7 +37,7 @@ class TrainingLoop(Checkpoints):
         self._quiet, start = disable_eval_tqdm, self.progress
         self.metrics: dict[str, Any] = {}
         if self.primary_metric != self.validation_metric or self.best_val_metric is None:
-            self.best_val_metric = 1e9 if "mae" in self.validation_metric else -1.0
+            self.best_val_metric = 1e9 if "mae" in (self.validation_metric or "") else -1.0
         self.start_random_numbers()
         if self.step and self._is_due("eval_every") and self.validated_step != self.step:
             self._evaluate()
