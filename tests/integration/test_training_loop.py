@@ -48,6 +48,20 @@ def signal_at(trainer: Trainer, step: int, received: signal.Signals = signal.SIG
     trainer._compute_loss = computing  # type: ignore[method-assign]
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[str, Any]], Trainer]:
+    """The run of a config that nothing disturbs, made once for all tests that compare with it."""
+    runs: dict[str, Trainer] = {}
+
+    def run(config: dict[str, Any]) -> Trainer:
+        key = repr(config["optim"])
+        if key not in runs:
+            runs[key] = whole_run(config, tmp_path_factory.mktemp("whole"))
+        return runs[key]
+
+    return run
+
+
 def whole_run(config: dict[str, Any], folder: Path) -> Trainer:
     trainer = make_trainer(config, folder)
     trainer.train(disable_eval_tqdm=True)
@@ -84,9 +98,9 @@ def assert_equal(one: Any, other: Any, where: str = "") -> None:
 
 @pytest.mark.parametrize("step", [1, 2, 4, 5, 8])
 def test_a_signal_ends_a_run_after_its_step_and_it_goes_on_to_the_same_end(
-    step: int, dataset: dict[str, Any], tmp_path: Path
+    undisturbed: Callable[[dict[str, Any]], Trainer], step: int, dataset: dict[str, Any], tmp_path: Path
 ) -> None:
-    whole = whole_run(settings(dataset), tmp_path / "whole")
+    whole = undisturbed(settings(dataset))
     stopped = make_trainer(settings(dataset), tmp_path / "stopped")
     signal_at(stopped, step)
     with pytest.raises(Stopped, match=rf"stopped at step {step}, saved to .*checkpoint\.pt.*--timestamp-id test"):
@@ -100,8 +114,10 @@ def test_a_signal_ends_a_run_after_its_step_and_it_goes_on_to_the_same_end(
     assert_ends_alike(resumed, whole)
 
 
-def test_dropout_makes_the_random_numbers_matter(dataset: dict[str, Any], tmp_path: Path) -> None:
-    whole = whole_run(settings(dataset), tmp_path / "whole")
+def test_dropout_makes_the_random_numbers_matter(
+    undisturbed: Callable[[dict[str, Any]], Trainer], dataset: dict[str, Any], tmp_path: Path
+) -> None:
+    whole = undisturbed(settings(dataset))
     stopped = make_trainer(settings(dataset), tmp_path / "stopped")
     signal_at(stopped, 3)
     with pytest.raises(Stopped):
@@ -117,9 +133,9 @@ def test_dropout_makes_the_random_numbers_matter(dataset: dict[str, Any], tmp_pa
 
 @pytest.mark.parametrize("batches", [1, 2, 3])
 def test_a_run_killed_between_saves_goes_on_to_the_same_end(
-    batches: int, dataset: dict[str, Any], tmp_path: Path
+    undisturbed: Callable[[dict[str, Any]], Trainer], batches: int, dataset: dict[str, Any], tmp_path: Path
 ) -> None:
-    whole = whole_run(settings(dataset, checkpoint_every=3), tmp_path / "whole")
+    whole = undisturbed(settings(dataset, checkpoint_every=3))
 
     class Killed(BaseException):
         pass
@@ -155,10 +171,10 @@ def during_validation(trainer: Trainer, step: int, action: Callable[[], None]) -
 
 @pytest.mark.parametrize("step", [2, 8])
 def test_a_signal_during_a_validation_ends_it_and_the_validation_is_made_on_resuming(
-    step: int, dataset: dict[str, Any], tmp_path: Path
+    undisturbed: Callable[[dict[str, Any]], Trainer], step: int, dataset: dict[str, Any], tmp_path: Path
 ) -> None:
     config = settings(dataset, eval_batch_size=1, checkpoint_every=3)
-    whole = whole_run(config, tmp_path / "whole")
+    whole = undisturbed(config)
     stopped = make_trainer(config, tmp_path / "stopped")
     during_validation(stopped, step, lambda: setattr(stopped.stop_signals, "received", signal.SIGUSR2))
     with pytest.raises(Stopped, match=f"stopped at step {step}"):
@@ -172,14 +188,16 @@ def test_a_signal_during_a_validation_ends_it_and_the_validation_is_made_on_resu
     assert_ends_alike(resumed, whole)
 
 
-def test_a_kill_during_a_validation_leaves_no_validation_out(dataset: dict[str, Any], tmp_path: Path) -> None:
+def test_a_kill_during_a_validation_leaves_no_validation_out(
+    undisturbed: Callable[[dict[str, Any]], Trainer], dataset: dict[str, Any], tmp_path: Path
+) -> None:
     class Killed(BaseException):
         pass
 
     def die() -> None:
         raise Killed
 
-    whole = whole_run(settings(dataset), tmp_path / "whole")
+    whole = undisturbed(settings(dataset))
     killed = make_trainer(settings(dataset), tmp_path / "killed")
     during_validation(killed, 4, die)
     with pytest.raises(Killed):
@@ -193,9 +211,11 @@ def test_a_kill_during_a_validation_leaves_no_validation_out(dataset: dict[str, 
     assert_ends_alike(resumed, whole)
 
 
-def test_a_schedule_on_metrics_sees_every_validation(dataset: dict[str, Any], tmp_path: Path) -> None:
+def test_a_schedule_on_metrics_sees_every_validation(
+    undisturbed: Callable[[dict[str, Any]], Trainer], dataset: dict[str, Any], tmp_path: Path
+) -> None:
     config = settings(dataset, scheduler="ReduceLROnPlateau", scheduler_params={}, factor=0.5, patience=0)
-    whole = whole_run(config, tmp_path / "whole")
+    whole = undisturbed(config)
     stopped = make_trainer(config, tmp_path / "stopped")
     during_validation(stopped, 4, lambda: setattr(stopped.stop_signals, "received", signal.SIGTERM))
     with pytest.raises(Stopped):
@@ -208,10 +228,10 @@ def test_a_schedule_on_metrics_sees_every_validation(dataset: dict[str, Any], tm
 
 @pytest.mark.parametrize("step", [2, 4, 5])
 def test_a_signal_within_a_step_of_several_batches_waits_for_its_end(
-    step: int, dataset: dict[str, Any], tmp_path: Path
+    undisturbed: Callable[[dict[str, Any]], Trainer], step: int, dataset: dict[str, Any], tmp_path: Path
 ) -> None:
     config = settings(dataset, grad_accumulation_steps=3, max_epochs=3, checkpoint_every=-1)
-    whole = whole_run(config, tmp_path / "whole")
+    whole = undisturbed(config)
     stopped = make_trainer(config, tmp_path / "stopped")
     signal_at(stopped, step)
     with pytest.raises(Stopped):
@@ -224,10 +244,10 @@ def test_a_signal_within_a_step_of_several_batches_waits_for_its_end(
 
 
 def test_a_checkpoint_within_a_step_has_the_random_numbers_of_its_start(
-    dataset: dict[str, Any], tmp_path: Path
+    undisturbed: Callable[[dict[str, Any]], Trainer], dataset: dict[str, Any], tmp_path: Path
 ) -> None:
     config = settings(dataset, grad_accumulation_steps=3, max_epochs=3, checkpoint_every=-1, eval_every=20)
-    whole = whole_run(config, tmp_path / "whole")
+    whole = undisturbed(config)
     killed = make_trainer(config, tmp_path / "killed")
     signal_at(killed, 5)
     killed._stop_if_asked = lambda: (_ for _ in ()).throw(KeyError) if killed.asked_to_stop else None  # type: ignore[method-assign]
@@ -251,9 +271,12 @@ def test_a_finished_run_has_nothing_to_do(dataset: dict[str, Any], tmp_path: Pat
 
 
 def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
-    dataset: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    undisturbed: Callable[[dict[str, Any]], Trainer],
+    dataset: dict[str, Any],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    whole = whole_run(settings(dataset), tmp_path / "whole")
+    whole = undisturbed(settings(dataset))
     again = whole_run(settings(dataset, keep_checkpoints=2), tmp_path / "again")
     newest, before = again.folder.numbered()
     os.truncate(newest, 5000)
