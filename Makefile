@@ -2,7 +2,7 @@
 #   make demo       the main job: data, training, prediction, relaxation, figures under runs/
 #   make test       the tests, with coverage
 #   make test-cluster  what takes several ranks, SLURM on this machine (installed if apt and root allow it), or minutes
-#   make soak       a training killed at 30 random moments ends as an undisturbed one, to the last bit (some 4 minutes)
+#   make soak       a training killed at 30 random moments ends as an undisturbed one, to the last bit (6 minutes)
 #   make fuzz       every format that is read, with damaged files, FUZZ_SECONDS each (60)
 #   make test-host  plain `fairchem` on an ordinary (not editable) installation
 #   make lint       ruff, mypy, the import ladder
