@@ -13,6 +13,7 @@ from ev2_plugin.integration.loading import choose_device, load_potential
 from ev2_plugin.integration.potential import ModelPotential, potential_of_trainer
 from ev2_plugin.integration.stand_ins import with_stand_ins
 from ev2_plugin.potential.structures import from_atoms
+from ev2_plugin.storage.checkpoint_file import read_checkpoint
 from helpers import tiny_s2ef
 from helpers.models import fill_by_name
 from helpers.trainers import config, make_trainer
@@ -91,7 +92,7 @@ def test_a_model_with_a_head_that_has_none_stays_the_hosts() -> None:
 
 
 def rewritten(path: str, change: Callable[[dict[str, Any]], None]) -> Path:
-    content = torch.load(path, weights_only=False)
+    content = read_checkpoint(Path(path))  # without its digest, as files of others are
     change(content)
     torch.save(content, path)
     return Path(path)
@@ -174,7 +175,7 @@ def test_no_forces_no_potential(trained: Any) -> None:
 
 def test_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(ValueError, match="it has no state_dict and no config"):
+    with pytest.raises(ValueError, match="it holds a list, not names and their values"):
         load_potential(tmp_path / "list.pt")
 
 
@@ -186,3 +187,12 @@ def test_device(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("cuda", "mps"):
         with pytest.raises(ValueError, match=f"there is no device '{name}' here"):
             choose_device(name)
+
+
+def test_a_weight_that_was_changed_since_is_seen(trained: Any) -> None:
+    path = Path(trained(tiny_s2ef.FLAT_MODEL).save())
+    content = torch.load(path, weights_only=True)
+    next(iter(content["state_dict"].values())).flatten()[0] += 1e-3
+    torch.save(content, path)  # a whole file, its check sums right
+    with pytest.raises(ValueError, match="has changed since it was written"):
+        load_potential(path, "cpu")

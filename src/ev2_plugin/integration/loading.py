@@ -22,8 +22,8 @@ from ev2_plugin.integration.registration import register
 from ev2_plugin.integration.saved_transforms import saved_normalizers, saved_references
 from ev2_plugin.integration.sidecar import content_of
 from ev2_plugin.integration.weights import load_weights
+from ev2_plugin.storage import checkpoint_file
 from ev2_plugin.storage.safetensors_file import SUFFIX, read_weights
-from ev2_plugin.storage.torch_file import read_torch
 
 
 def load_potential(
@@ -94,17 +94,17 @@ def read_checkpoint(path: Path, *, trust: bool = False) -> dict[str, Any]:
     Raises:
         FileNotFoundError: If there is no such file.
         Refused: If it holds more than data. Nothing was executed.
-        ValueError: If it is of another kind or cut off, or holds no weights or no config.
+        ValueError: If it is of another kind, cut off or changed, or holds no weights or no config.
     """
     if not path.is_file():
         raise FileNotFoundError(errno.ENOENT, "no such checkpoint", str(path))
     if path.suffix == SUFFIX:
         return content_of(*read_weights(path), path)
-    content = read_torch(path, trust=trust)
-    missing = [key for key in ("state_dict", "config") if not isinstance(content, Mapping) or key not in content]
+    content = checkpoint_file.read_checkpoint(path, trust=trust)
+    missing = [key for key in ("state_dict", "config") if key not in content]
     if missing:
         raise ValueError(f"{path} is no checkpoint of a trainer: it has no {' and no '.join(missing)}")
-    return dict(content)
+    return content
 
 
 def build_model(settings: Mapping[str, Any]) -> nn.Module:
