@@ -91,7 +91,7 @@ def dying_at(count: int, monkeypatch: pytest.MonkeyPatch, owner: object, name: s
     monkeypatch.setattr(owner, name, wrapper)
 
 
-@pytest.mark.parametrize(("owner", "name"), [(Path, "rename"), (lmdb, "_put")], ids=["renaming", "writing"])
+@pytest.mark.parametrize(("owner", "name"), [(Path, "replace"), (lmdb, "_put")], ids=["renaming", "writing"])
 def test_killed_again_and_again_it_ends_with_every_sample_once(sources, tmp_path, owner, name):
     """Attempt after attempt is killed, each after a few more steps of renaming a file or writing a value."""
     expected = prepare(wanted(sources, tmp_path / "whole"))
@@ -133,7 +133,7 @@ def test_killed_once_at_any_step_it_goes_on(sources, tmp_path, step):
 
     def attempt() -> None:
         with pytest.MonkeyPatch.context() as patch:
-            dying_at(step, patch, Path, "rename", before=step % 2 == 0)
+            dying_at(step, patch, Path, "replace", before=step % 2 == 0)
             prepare(wanted(sources, out))
 
     assert in_child(attempt) in (-signal.SIGKILL, 0)
@@ -148,7 +148,7 @@ def test_finished_chunks_are_not_read_again(sources, tmp_path, monkeypatch):
 
     def attempt() -> None:
         with pytest.MonkeyPatch.context() as patch:
-            dying_at(9, patch, Path, "rename", before=False)  # the manifest, then two files for each chunk
+            dying_at(9, patch, Path, "replace", before=False)  # the manifest, then two files for each chunk
             prepare(wanted(sources, out))
 
     assert in_child(attempt) == -signal.SIGKILL
@@ -169,7 +169,7 @@ def _chunks(folder: Path) -> list[Path]:
 def interrupted(sources: Path, out: Path) -> None:
     def attempt() -> None:
         with pytest.MonkeyPatch.context() as patch:
-            dying_at(7, patch, Path, "rename", before=False)
+            dying_at(7, patch, Path, "replace", before=False)
             prepare(wanted(sources, out))
 
     assert in_child(attempt) == -signal.SIGKILL

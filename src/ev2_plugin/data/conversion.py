@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -22,6 +21,7 @@ from ev2_plugin.data.qm9 import read_qm9
 from ev2_plugin.data.structures import structure_to_data
 from ev2_plugin.data.systems import SystemCounter
 from ev2_plugin.data.tagging import RULES, assign_tags
+from ev2_plugin.storage.atomic import written_atomically
 from ev2_plugin.storage.plain_files import read_arrays
 from ev2_plugin.storage.safe_pickle import reading
 
@@ -221,11 +221,10 @@ def _note_work(before: Frame, after: Frame, balance: WorkBalance) -> None:
 
 def _write_summary(target: Path, tally: _Tally) -> None:
     sids, fids, natoms, neighbors = np.array(tally.rows, dtype=np.int64).reshape(-1, 4).T
-    partial = target.with_name(f".{os.getpid()}.{target.name}")  # np.savez adds .npz to any other ending
     work = tally.work
-    try:
+    with written_atomically(target) as file:
         np.savez(
-            partial,
+            file,
             sids=sids,
             fids=fids,
             natoms=natoms.astype(np.int32),
@@ -234,6 +233,3 @@ def _write_summary(target: Path, tally: _Tally) -> None:
             tag_rules=np.array(tally.tag_rules),
             work=np.array([work.work_energy, work.work_work, work.energy_energy, work.pairs], dtype=float),
         )
-        partial.rename(target)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -49,7 +49,7 @@ def write_lmdb(path: Path, structures: Iterable[Data]) -> int:
         count = _write_all(partial, structures)
         if count == 0:
             raise ValueError(f"no structures to write to {path}")
-        partial.rename(path)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
     return count

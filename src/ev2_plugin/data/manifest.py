@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ev2_plugin.data.inventory import Chunk, SourceFile
+from ev2_plugin.storage.atomic import written_atomically
 from ev2_plugin.storage.plain_files import read_json
 from ev2_plugin.storage.safe_pickle import reading
 
@@ -116,12 +116,8 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file that appears only when it is complete."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        partial.rename(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_atomically(path) as file:
+        file.write(json.dumps(content, indent=1).encode())
 
 
 def _chunk(stored: dict[str, Any]) -> Chunk:

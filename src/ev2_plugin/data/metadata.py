@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from ase.neighborlist import neighbor_list
 from torch_geometric.data import Data
 
 from ev2_plugin.data.structures import periodicity
+from ev2_plugin.storage.atomic import written_atomically
 from ev2_plugin.storage.plain_files import read_arrays
 
 FILE_NAME = "metadata.npz"
@@ -92,12 +92,8 @@ def write_metadata(folder: Path, metadata: DatasetMetadata) -> Path:
         The file.
     """
     path = folder / FILE_NAME
-    partial = folder / f".{os.getpid()}.{FILE_NAME}"  # np.savez adds .npz to any other ending
-    try:
-        np.savez_compressed(partial, natoms=metadata.natoms, neighbors=metadata.neighbors)
-        partial.rename(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_atomically(path) as file:
+        np.savez_compressed(file, natoms=metadata.natoms, neighbors=metadata.neighbors)
     return path
 
 

@@ -181,7 +181,7 @@ def _make(wanted: Preparation, settings: ConversionSettings, manifest: Manifest,
     for split, chosen in places.items():
         write_metadata(result / split, samples.metadata(chosen))
     _finish(wanted, manifest, samples, places, sums, result)
-    result.rename(wanted.out)
+    result.replace(wanted.out)
 
 
 def _run(jobs: Sequence[Callable[[], int]], workers: int, stage: str, total: int, follow: Follow) -> None:

@@ -16,6 +16,7 @@ from ev2_plugin.data.lmdb import read_lmdb, write_lmdb
 from ev2_plugin.data.qm9 import TARGETS
 from ev2_plugin.data.references import CompositionFit
 from ev2_plugin.data.structures import data_to_structure, s2ef_labels
+from ev2_plugin.storage.atomic import written_atomically
 from ev2_plugin.storage.plain_files import read_arrays
 from ev2_plugin.storage.safe_pickle import reading
 
@@ -112,17 +113,9 @@ class LabelSums:
 
     def write(self, path: Path) -> None:
         """Write the sums; the file appears when it is complete."""
-        partial = path.with_name(f".{os.getpid()}.{path.name}")  # np.savez adds .npz to any other ending
-        try:
-            np.savez(
-                partial,
-                vector_squares=self.vector_squares,
-                vector_components=self.vector_components,
-                **{label: fit.fold() for label, fit in self.fits.items()},
-            )
-            partial.rename(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        fits = {label: fit.fold() for label, fit in self.fits.items()}
+        with written_atomically(path) as file:
+            np.savez(file, vector_squares=self.vector_squares, vector_components=self.vector_components, **fits)
 
     def _add_vectors(self, vectors: np.ndarray) -> None:
         self.vector_squares += float((vectors**2).sum())
@@ -166,7 +159,7 @@ def write_aselmdb(path: Path, samples: Iterable[Data]) -> None:
                 energy, forces = s2ef_labels(data, f"system {data.sid}")
                 atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces.double().numpy())
                 database.write(atoms, data={"sid": data.sid, "fid": data.fid})
-        partial.rename(path)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
         partial.with_name(f"{partial.name}-lock").unlink(missing_ok=True)
