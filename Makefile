@@ -1,7 +1,7 @@
 # On a machine with Python 3.11, a C++ compiler and make, each of these sets up what it needs and runs:
 #   make demo       the main job: data, training, prediction, relaxation, figures under runs/
 #   make test       the tests, with coverage
-#   make test-cluster  what takes several ranks, SLURM on this machine (installed if apt and root allow it), or minutes
+#   make test-cluster  what takes several ranks, SLURM or Chromium (installed if apt and root allow it), or minutes
 #   make soak       a training killed at 30 random moments ends as an undisturbed one, to the last bit (6 minutes)
 #   make fuzz       every format that is read, with damaged files, FUZZ_SECONDS each (60)
 #   make test-host  plain `fairchem` on an ordinary (not editable) installation
@@ -32,6 +32,9 @@ test-cluster: setup
 	@command -v slurmctld >/dev/null && command -v munged >/dev/null || \
 		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends slurm-wlm munge; } || \
 		echo "SLURM is not installed; its tests skip. As root: apt-get install slurm-wlm munge"
+	@command -v chromium >/dev/null || \
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; } || \
+		echo "Chromium is not installed; tests of reports skip. As root: apt-get install chromium"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "cluster or slow" --durations=0 --durations-min=1 $(PYTEST_ARGS)
 
 soak: setup
