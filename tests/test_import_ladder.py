@@ -11,11 +11,21 @@ PACKAGE = Path(ev2_plugin.__file__).parent
 
 MODEL_LADDER = ("so3", "graph", "ops", "nn", "model")
 SCIENCE_LADDER = ("potential", "relax", "adsorbml")
-BELOW_INTEGRATION = {*MODEL_LADDER, *SCIENCE_LADDER, "storage", "data", "training", "evaluation", "submission"}
+BELOW_INTEGRATION = {
+    *MODEL_LADDER,
+    *SCIENCE_LADDER,
+    "storage",
+    "data",
+    "training",
+    "evaluation",
+    "submission",
+    "progress",
+}
 MAY_IMPORT = {
     **{part: set(MODEL_LADDER[: rung + 1]) for rung, part in enumerate(MODEL_LADDER)},
     **{part: {"storage", *SCIENCE_LADDER[: rung + 1]} for rung, part in enumerate(SCIENCE_LADDER)},
     "storage": {"storage"},
+    "progress": set(),
     "data": {"storage", "data"},
     "training": {"storage", "training"},
     "evaluation": {"potential", "storage", "data", "evaluation"},

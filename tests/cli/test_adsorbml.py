@@ -240,7 +240,7 @@ def test_the_demo_goes_through_all_stages(tmp_path: Path, monkeypatch: pytest.Mo
         (["single-points", "{}", "--write-vasp"], "'ev2 adsorbml select' makes it"),
         (["collect", "{}"], "'ev2 adsorbml select' makes it"),
         (["references", "{}"], "choose one of --calculator, --oc20 and --table"),
-        (["targets", "{}", "--oc20-dense", "a.pkl", "b.pkl"], "No such file"),
+        (["targets", "{}", "--oc20-dense", "a.pkl", "b.pkl"], "a.pkl: no such file"),
         (["score", "{}"], "'ev2 adsorbml status' shows what is to be done"),
         (["status", "{}"], "no campaign"),
     ],

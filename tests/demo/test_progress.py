@@ -31,8 +31,8 @@ def test_relaxations_move_the_bar_by_structures():
     follow = relaxation_follower(recorder.bar)
     for message in (
         "relaxing 18 structures in",
-        "relaxed 0 of 18 structures, 18 in work",
-        "relaxed 18 of 18 structures",
+        "relax: 0 of 18 structures, 18 in work",
+        "relax: 18 of 18 structures",
     ):
         follow(message)
     assert recorder.counts == [0, 18]

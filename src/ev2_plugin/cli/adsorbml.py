@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from ev2_plugin.cli.terminal import TrustOption, one_sentence_errors, stage_bars
+from ev2_plugin.cli.terminal import TrustOption, one_sentence_errors
+from ev2_plugin.progress import show_progress
 
 if TYPE_CHECKING:
     from ev2_plugin.adsorbml.success_rate import Scores
@@ -59,7 +60,7 @@ def place(
     keywords: Keywords = None,
 ) -> None:
     """Put every adsorbate on every slab."""
-    with one_sentence_errors(RuntimeError), stage_bars() as follow:
+    with one_sentence_errors(RuntimeError), show_progress("systems") as follow:
         from ev2_plugin.adsorbml.campaign import Campaign
         from ev2_plugin.adsorbml.slabs import load_slab
         from ev2_plugin.integration.adsorbml_placing import place_all
@@ -83,7 +84,7 @@ def import_(
     source: Annotated[Path, typer.Argument(help="Folder with a sub-folder per system: surface.* and configurations.")],
 ) -> None:
     """Take initial structures that exist already, such as OC20-Dense's."""
-    with one_sentence_errors(RuntimeError), stage_bars() as follow:
+    with one_sentence_errors(RuntimeError), show_progress("systems") as follow:
         from ev2_plugin.adsorbml.campaign import Campaign
         from ev2_plugin.adsorbml.importing import import_folder
 
@@ -172,7 +173,7 @@ def filter_(
     workers: Workers = 1,
 ) -> None:
     """Look for anomalies and rank what is left: relaxed.csv, ranking.csv; selects 5 per system."""
-    with one_sentence_errors(RuntimeError), stage_bars() as follow:
+    with one_sentence_errors(RuntimeError), show_progress() as follow:
         from ev2_plugin.adsorbml.campaign import Campaign
         from ev2_plugin.adsorbml.scoring import filter_relaxed
 
@@ -208,7 +209,7 @@ def single_points(
     keywords: Keywords = None,
 ) -> None:
     """Hand the selected structures to VASP, or compute them here."""
-    with one_sentence_errors(RuntimeError), stage_bars() as follow:
+    with one_sentence_errors(RuntimeError), show_progress() as follow:
         from ev2_plugin.adsorbml.campaign import Campaign
         from ev2_plugin.adsorbml.single_points import compute
         from ev2_plugin.adsorbml.single_points import write_vasp as write_inputs
@@ -325,7 +326,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Of the placements.")] = 0,
 ) -> None:
     """Go through all stages on small metal slabs, with ASE's EMT in place of DFT."""
-    with one_sentence_errors(RuntimeError), stage_bars() as follow:
+    with one_sentence_errors(RuntimeError), show_progress() as follow:
         from ev2_plugin.integration.adsorbml_demo import run_demo
 
         scores = run_demo(out, checkpoint, seed, follow)
@@ -341,7 +342,7 @@ def _relax(campaign: Any, given: dict[str, Any], machine: Any, shard: int | None
         jobs = submit_shards(campaign, machine, allocation)
         typer.echo(f"submitted {len(jobs)} jobs: {', '.join(job.job_id for job in jobs) or 'all shards are complete'}")
         return
-    with stage_bars() as follow:
+    with show_progress() as follow:
         if shard is None and settings["shards"] > 1:
             run_shards_here(campaign, machine, partial(follow, "relax"))
         else:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.filesize import decimal
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from ev2_plugin.cli.terminal import TrustOption, one_sentence_errors, stoppable
+from ev2_plugin.progress import show_progress
 
 if TYPE_CHECKING:
     from ev2_plugin.data.dataset_report import Expectation
@@ -76,7 +73,7 @@ def prepare(
         )
         if download:
             download_qm9(sources[0])
-        with _progress() as follow:
+        with show_progress(in_bytes=("read",)) as follow:
             outcome = prepare_dataset(wanted, follow)
     from ev2_plugin.data.tables import outcome_lines, outcome_table
 
@@ -103,7 +100,7 @@ def inspect(
 
     with one_sentence_errors(RuntimeError):
         expected = _expectation(recipe, normalizer)
-        with _progress() as follow:
+        with show_progress(in_bytes=("read",)) as follow:
             found = inspect_dataset(path, expected, follow, trust=trust)
     console = Console()
     console.print(inspection_table(found))
@@ -146,24 +143,3 @@ def _load_recipe(name: str) -> Recipe:
 def _choose(option: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"{option} {value}: choose one of {', '.join(filter(None, allowed))}")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar per stage with amount and time left; the stage `read` counts bytes, others structures."""
-    columns = (
-        TextColumn("{task.description:8}"),
-        BarColumn(),
-        TextColumn("{task.fields[amount]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bars: dict[str, TaskID] = {}
-
-        def follow(stage: str, done: int, total: int) -> None:
-            if stage not in bars:
-                bars[stage] = progress.add_task(stage, amount="")
-            amount = f"{decimal(done)} of {decimal(total)}" if stage == "read" else f"{done} of {total} structures"
-            progress.update(bars[stage], completed=done, total=total, amount=amount)
-
-        yield follow

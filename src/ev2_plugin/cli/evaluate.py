@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from ev2_plugin.cli.terminal import one_sentence_errors, stage_bars
+from ev2_plugin.cli.terminal import one_sentence_errors
+from ev2_plugin.progress import show_progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +45,7 @@ def predictions(
     from ev2_plugin.evaluation.output import write_predictions
     from ev2_plugin.evaluation.predictions import score_predictions
 
-    with one_sentence_errors(), stage_bars() as follow:
+    with one_sentence_errors(), show_progress() as follow:
         predicted = read_s2ef_predictions(file) if has_forces(file) else read_energies(file)
         structures, names = _labelled(against, follow), _names(adsorbates)
         scored = score_predictions(structures, predicted, str(against), adsorbates=names)
@@ -80,7 +81,7 @@ def relaxations(
     from ev2_plugin.evaluation.output import write_relaxations
     from ev2_plugin.evaluation.relaxations import score_relaxations
 
-    with one_sentence_errors(), stage_bars() as follow:
+    with one_sentence_errors(), show_progress() as follow:
         oracle = _oracle(forces, calculator, calculator_args)
         positions, relaxed_energies = _read_relaxations(sources, energies)
         ended: list[Any] = []

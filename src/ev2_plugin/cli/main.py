@@ -4,7 +4,10 @@ A new sub-command is one file beside this one and one line below. Its module imp
 top (a test watches that `ev2 --help` loads no torch): what it calls is imported inside its function.
 """
 
+from typing import Any
+
 import typer
+from typer.core import TyperGroup
 
 from ev2_plugin.cli.adsorbml import adsorbml
 from ev2_plugin.cli.check import check
@@ -18,10 +21,22 @@ from ev2_plugin.cli.inspect import inspect
 from ev2_plugin.cli.precision import precision
 from ev2_plugin.cli.relax import relax
 from ev2_plugin.cli.submission import submission
+from ev2_plugin.cli.terminal import stoppable
 from ev2_plugin.cli.version import version
+
+
+class Ev2(TyperGroup):
+    """All commands: what Ctrl-C ends, ends with one line and status 130."""
+
+    def invoke(self, ctx: Any) -> Any:  # of the parser within typer, which has no public name
+        """Run the command that was asked for."""
+        with stoppable():
+            return super().invoke(ctx)
+
 
 app = typer.Typer(
     name="ev2",
+    cls=Ev2,
     help="EquiformerV2 in fairchem: train, validate, predict, relax.",
     no_args_is_help=True,
     add_completion=False,

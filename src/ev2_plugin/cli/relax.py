@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ev2_plugin.cli import exit_codes
+from ev2_plugin.cli.json_output import JsonOption, print_json
 from ev2_plugin.cli.terminal import TrustOption, one_sentence_errors, stoppable
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from ev2_plugin.integration.relax_files import Forces, RelaxedFiles
     from ev2_plugin.relax.optimizer import Optimizer
 
-NOT_CONVERGED = 3
 _SHOWN = 40
 
 
@@ -38,7 +38,7 @@ def relax(
         int | None, typer.Option(min=1, help="Most edges of a batch; without it, what fits into the GPU.")
     ] = None,
     trust: TrustOption = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print results as JSON instead of a table.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Relax structures, many at once; the same call goes on where one was stopped.
 
@@ -64,7 +64,7 @@ def relax(
                 on_progress=follow,
             )
     if as_json:
-        typer.echo(json.dumps(_content(found, out), indent=2, ensure_ascii=False))
+        print_json(_content(found, out))
     else:
         from rich.console import Console
 
@@ -73,7 +73,7 @@ def relax(
         console.print(f"energies: {found.energy_kind}", soft_wrap=True, highlight=False, markup=False)
         console.print(f"written to {out}", soft_wrap=True, highlight=False, markup=False)
     if found.converged < len(found.relaxed):
-        raise typer.Exit(NOT_CONVERGED)
+        raise typer.Exit(exit_codes.NO)
 
 
 def _forces(checkpoint: Path | None, calculator: str, device: str, trust: bool) -> Forces:

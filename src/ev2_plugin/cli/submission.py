@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from ev2_plugin.cli.terminal import one_sentence_errors, stage_bars
+from ev2_plugin.cli.terminal import one_sentence_errors
+from ev2_plugin.progress import show_progress
 
 if TYPE_CHECKING:
     from ev2_plugin.submission.verdict import Verdict
@@ -91,7 +92,7 @@ def check(
 
     test_sets = _by_split(id=id_, ood_ads=ood_ads, ood_cat=ood_cat, ood_both=ood_both, ood=ood)
     with one_sentence_errors():
-        with stage_bars() as follow:
+        with show_progress() as follow:
             verdict = check_submission(
                 file, dataset, task, test_sets, allow_float16=allow_float16, workers=workers, follow=follow
             )

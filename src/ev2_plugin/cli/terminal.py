@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-Follow = Callable[[str, int, int], None]
-"""Called with a stage, what is done of it and all of it."""
+from ev2_plugin.cli.exit_codes import ERROR, STOPPED
 
 TrustOption = Annotated[
     bool, typer.Option("--trust", help="The files come from somebody I trust: execute what their pickles ask for.")
@@ -19,23 +16,33 @@ TrustOption = Annotated[
 
 
 @contextmanager
-def one_sentence_errors(*others: type[Exception]) -> Iterator[None]:
+def one_sentence_errors(*others: type[Exception], about: object = None) -> Iterator[None]:
     """Print what is wrong with input, without a traceback, and end with status 1.
 
     Args:
         others: Errors that are of the input besides `ValueError`, `OSError`, `ImportError` and `MemoryError`.
+        about: What the errors are about, if they do not say so themselves.
     """
     of_input: tuple[type[Exception], ...] = (ImportError, MemoryError, OSError, ValueError, *others)
     try:
         yield
     except of_input as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+        typer.echo(f"error: {'' if about is None else f'{about}: '}{sentence(error)}", err=True)
+        raise typer.Exit(ERROR) from error
+
+
+def sentence(error: Exception) -> str:
+    """What an error says: that of a system call without its number, one without a message by its name."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    return str(error) or type(error).__name__
 
 
 @contextmanager
 def stoppable(what_is_kept: str = "stopped") -> Iterator[None]:
     """Let Ctrl-C end a command with one line instead of a traceback, and status 130.
+
+    All commands have this; one uses it itself to say what it keeps.
 
     Args:
         what_is_kept: The line: what is kept and how to go on. A run that saved itself says so instead.
@@ -44,19 +51,4 @@ def stoppable(what_is_kept: str = "stopped") -> Iterator[None]:
         yield
     except KeyboardInterrupt as stopped:
         typer.echo(str(stopped) or what_is_kept, err=True)
-        raise typer.Exit(getattr(stopped, "exit_code", 130)) from stopped
-
-
-@contextmanager
-def stage_bars() -> Iterator[Follow]:
-    """Show a bar per stage on the standard error, with numbers and time left."""
-    columns = (TextColumn("{task.description:13}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bars: dict[str, TaskID] = {}
-
-        def follow(stage: str, done: int, total: int) -> None:
-            if stage not in bars:
-                bars[stage] = progress.add_task(stage)
-            progress.update(bars[stage], completed=done, total=total)
-
-        yield follow
+        raise typer.Exit(getattr(stopped, "exit_code", STOPPED)) from stopped

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ev2_plugin.data.training_log import parse_metrics
 
-_RELAXED = re.compile(r"^relaxed (\d+) of \d+ structures")
+_RELAXED = re.compile(r"^relax: (\d+) of \d+ structures")
 
 
 @dataclass(frozen=True)
