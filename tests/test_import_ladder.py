@@ -30,10 +30,11 @@ MAY_IMPORT = {
     "training": {"storage", "training"},
     "evaluation": {"potential", "storage", "data", "evaluation"},
     "submission": {"storage", "data", "submission"},
+    "report": {"storage", "data", "evaluation", "potential", "relax", "adsorbml", "report"},
     # The root resolves the public names, which leads up to integration: closed to all that lies below.
     "integration": {*BELOW_INTEGRATION, "integration", "(root)"},
-    "demo": {*BELOW_INTEGRATION, "integration", "demo", "(root)"},
-    "cli": {*BELOW_INTEGRATION, "integration", "demo", "cli", "(root)"},
+    "demo": {*BELOW_INTEGRATION, "integration", "report", "demo", "(root)"},
+    "cli": {*BELOW_INTEGRATION, "integration", "report", "demo", "cli", "(root)"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -20,6 +20,7 @@ from ev2_plugin.cli.fairchem import fairchem
 from ev2_plugin.cli.inspect import inspect
 from ev2_plugin.cli.precision import precision
 from ev2_plugin.cli.relax import relax
+from ev2_plugin.cli.report import report
 from ev2_plugin.cli.submission import submission
 from ev2_plugin.cli.terminal import stoppable
 from ev2_plugin.cli.version import version
@@ -58,5 +59,6 @@ app.add_typer(evaluate)
 app.command()(inspect)
 app.command()(precision)
 app.command()(relax)
+app.command()(report)
 app.add_typer(submission)
 app.command()(version)
