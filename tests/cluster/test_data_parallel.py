@@ -22,6 +22,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "AdamW, averaged weights": {"ema_decay": 0.9},
     "accumulated": {"grad_accumulation_steps": 2, "epochs": 8},
     "balanced by atoms": {"load_balancing": "atoms"},
+    "frozen embedding": {"freeze": "embedding"},
 }
 
 

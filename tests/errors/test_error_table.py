@@ -297,6 +297,7 @@ ROWS = (
             "count": config_case("optim.batch_size", 2.5, "optim.batch_size must be a positive integer, got 2.5"),
             "source": config_case("dataset.train.src", 3, "dataset.train.src must be a file or folder"),
             "choice": config_case("outputs.energy.level", "molecule", "must be system or atom, got 'molecule'"),
+            "part": config_case("optim.freeze", "heads", "optim.freeze must be none, embedding, blocks:N"),
         },
     ),
     Row(

@@ -31,6 +31,8 @@ class Checkpoints(OptimizerSteps):
     """
 
     validated_step = 0
+    validations_without_gain = 0
+    """In a row, up to the present step."""
     saved: tuple[int, int] | None = None
     """The progress that the newest checkpoint of the run holds."""
     evaluating = False
@@ -43,7 +45,7 @@ class Checkpoints(OptimizerSteps):
         return CheckpointFolder(Path(self.config["cmd"]["checkpoint_dir"]), self.keep)
 
     def count_steps(self) -> None:
-        """Read how many batches make a step, and how many checkpoints stay.
+        """Read how many batches make a step, how many checkpoints stay, and when a training ends early.
 
         Raises:
             ValueError: If a number is no positive integer.
@@ -51,6 +53,14 @@ class Checkpoints(OptimizerSteps):
         super().count_steps()
         self.keep = self.config["optim"].get("keep_checkpoints", KEEP_CHECKPOINTS)
         check_count("keep_checkpoints", self.keep)
+        self.patience = self.config["optim"].get("early_stopping")
+        if self.patience is not None:
+            check_count("early_stopping", self.patience)
+
+    @property
+    def ends_early(self) -> bool:
+        """Whether there have been as many validations without a better metric as `optim.early_stopping` allows."""
+        return self.patience is not None and self.validations_without_gain >= self.patience
 
     def get_dataloader(self, dataset: Any, sampler: Any, workers: int | None = None) -> DataLoader:
         """A loader with random numbers of its own: an epoch that is begun again must not use up the model's."""
@@ -123,6 +133,7 @@ class Checkpoints(OptimizerSteps):
             "step": self.step,
             "batches_per_step": self.batches.accumulation,
             "validated_step": self.validated_step,
+            "validations_without_gain": self.validations_without_gain,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if follows_nothing else self.scheduler.scheduler.state_dict(),
             # without the weights that it sets aside during a validation
@@ -192,6 +203,7 @@ class Checkpoints(OptimizerSteps):
         """Count batches as this run does: another number of processes may need another number of them for a step."""
         then, now = checkpoint.get("batches_per_step", self.batches.accumulation), self.batches.accumulation
         self.validated_step = checkpoint.get("validated_step", self.step)
+        self.validations_without_gain = checkpoint.get("validations_without_gain", 0)
         if then != now:
             self.step = self.step // then * now
             self.validated_step = self.validated_step // then * now

@@ -50,7 +50,8 @@ _OPTIM = {
     **_names("eval_every", "checkpoint_every", "checkpoint_format", "load_datasets_and_model_then_exit"),
 }
 OUR_OPTIM = _names(
-    *("global_batch_size", "grad_accumulation_steps", "precision", "max_non_finite_steps", "keep_checkpoints")
+    *("global_batch_size", "grad_accumulation_steps", "precision", "max_non_finite_steps", "keep_checkpoints"),
+    *("freeze", "early_stopping"),
 )
 _WARMUP_BY_STEPS = _names("lr_milestones", "warmup_steps", "warmup_factor", "lr_gamma")  # without `scheduler`
 _COSINE = _names("lambda_type", "warmup_epochs", "warmup_factor", "lr_min_factor")

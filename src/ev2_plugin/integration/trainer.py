@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ev2_plugin.integration.element_references import from_elements, only_fitted
+from ev2_plugin.integration.frozen_weights import freeze, frozen_part
 from ev2_plugin.integration.label_transforms import check_label_transforms, check_normalizer_settings
 from ev2_plugin.integration.loss_terms import LossTerm, read_loss_terms
 from ev2_plugin.integration.optimizer_steps import StepScheduler
@@ -37,6 +39,8 @@ class Trainer(PredictionFiles, Relaxations, TrainingLoop):
     * `scheduler_params` with `lambda_type: cosine`, lengths in epochs.
     * `optim.precision`: `fp32`, `fp16` (gradients scaled) or `bf16`, on any device.
     * No weight decay on norms and biases, in the hydra form too.
+    * `optim.freeze`: part of the model keeps its weights.
+    * `optim.early_stopping`: validations in a row without a better primary metric that end the training.
     * Labels made from positions (`displacement`, `noise`), Noisy Nodes, loss coefficients that decay.
     * Element references by symbol; an element that has none is an error.
     * A step with a non-finite loss or gradient is skipped; `optim.max_non_finite_steps` in a row end the run.
@@ -84,6 +88,19 @@ class Trainer(PredictionFiles, Relaxations, TrainingLoop):
         self.elementrefs: dict[str, LinearReferences] = only_fitted(self.elementrefs)
         check_label_transforms(self.normalizers, self.elementrefs, self.output_targets)
 
+    def load_model(self) -> None:
+        """Build the model; what `optim.freeze` names keeps its weights.
+
+        Raises:
+            ValueError: If the model has no such part.
+        """
+        super().load_model()
+        frozen = freeze(self._unwrapped_model, frozen_part(self.config))
+        if frozen and isinstance(self.model, DistributedDataParallel):
+            self.model = DistributedDataParallel(self._unwrapped_model)  # which waits for gradients of trained weights
+        if frozen and distutils.is_master():
+            logging.info(f"{len(frozen)} weights are not trained (optim.freeze: {frozen_part(self.config)})")
+
     def load_loss(self) -> None:
         """Read the loss functions, whose coefficients may depend on the length of the training."""
         self.count_steps()
@@ -106,6 +123,8 @@ class Trainer(PredictionFiles, Relaxations, TrainingLoop):
         self.clip_grad_norm = self.config["optim"].get("clip_grad_norm")
         if self.clip_grad_norm is not None and not self.clip_grad_norm > 0:
             raise ValueError(f"optim.clip_grad_norm must be positive, or null for none, got {self.clip_grad_norm!r}")
+        if self.train_loader is not None and self.patience is not None and self.val_loader is None:
+            raise ValueError("optim.early_stopping follows a metric: it needs dataset.val")
         self._start_averages()
 
     def _start_averages(self) -> None:

@@ -10,6 +10,7 @@ from fairchem.core.common import distutils
 from fairchem.core.modules.scaling.util import ensure_fitted
 
 from ev2_plugin.integration.checkpoints import Checkpoints
+from ev2_plugin.integration.optimizer_steps import of_all_processes
 from ev2_plugin.storage.checkpoint_folder import NEWEST
 from ev2_plugin.training.batch_plan import check_global_batch_size
 from ev2_plugin.training.stopping import Stopped
@@ -23,6 +24,8 @@ class TrainingLoop(Checkpoints):
 
     def train(self, disable_eval_tqdm: bool = False) -> None:
         """Train; at the end validate and save, whatever `eval_every` and `checkpoint_every` say.
+
+        With `optim.early_stopping` the training ends after so many validations in a row without a better metric.
 
         Raises:
             FloatingPointError: If too many steps in a row had a non-finite loss or gradient.
@@ -41,7 +44,7 @@ class TrainingLoop(Checkpoints):
         self.start_random_numbers()
         if self.step and self._is_due("eval_every") and self.validated_step != self.step:
             self._evaluate()
-        while self.step < self.config["optim"]["max_epochs"] * len(self.train_loader):
+        while self.step < self.config["optim"]["max_epochs"] * len(self.train_loader) and not self.ends_early:
             self._train_epoch()
         if self.validated_step != self.step:
             self._evaluate()
@@ -59,6 +62,8 @@ class TrainingLoop(Checkpoints):
             if self._is_due("eval_every"):
                 self._evaluate()
             self._stop_if_asked()
+            if self.ends_early:
+                return
         if self._interval("checkpoint_every") == -1:
             self.save()
 
@@ -106,12 +111,22 @@ class TrainingLoop(Checkpoints):
 
     def _validate(self) -> None:
         if self.val_loader is not None:
-            metrics = self.validate(split="val", disable_tqdm=self._quiet)
+            metrics, best = self.validate(split="val", disable_tqdm=self._quiet), self.best_val_metric
             self.update_best(self.validation_metric, metrics, disable_eval_tqdm=self._quiet)
+            self._count_validation(better=self.best_val_metric != best)
             if self.scheduler.scheduler_type == "ReduceLROnPlateau":
                 self.scheduler.step(metrics=metrics[self.validation_metric]["metric"])
         if self.config["task"].get("eval_relaxations", False):
             self.run_relaxations()
+
+    def _count_validation(self, better: bool) -> None:
+        (better, *_) = of_all_processes([better])  # one of them decides: they must end together
+        self.validations_without_gain = 0 if better else self.validations_without_gain + 1
+        if self.ends_early and distutils.is_master():
+            logging.info(
+                f"Training ends early, at step {self.step}: {self.validations_without_gain} validations in a row "
+                f"without a better {self.validation_metric} than {self.best_val_metric:.4g} (optim.early_stopping)."
+            )
 
     def stop_evaluation_if_asked(self) -> None:
         """End a validation that training waits for; it is made when the run goes on.

@@ -7,9 +7,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ev2_plugin.integration.frozen_weights import frozen_part
 from ev2_plugin.integration.misfit import likely_reason
 from ev2_plugin.model.architecture import shapes_of_weights
 from ev2_plugin.model.state_dict import strip_module_prefix
+from ev2_plugin.training.freezing import frozen_names
 
 _SHOWN = 5
 
@@ -71,7 +73,7 @@ def chosen_weights(
 
     Args:
         model: It may be on the meta device: only its names and shapes are looked at.
-        checkpoint: `state_dict`, and perhaps `ema`.
+        checkpoint: `state_dict`, and perhaps `ema` and `config`.
         source: What to call the checkpoint in messages.
         averaged: Take the averaged weights where the file has them.
 
@@ -85,7 +87,7 @@ def chosen_weights(
     if averages is None:
         return weights
     shadows = averages["shadow_params"]
-    trained = _averaged_parameters(model, len(shadows))
+    trained = _averaged_parameters(model, len(shadows), frozen_part(checkpoint.get("config") or {}))
     if len(shadows) != len(trained):
         raise ValueError(
             f"checkpoint {source} has {len(shadows)} averaged weights, the model {len(trained)} trained ones"
@@ -100,8 +102,9 @@ def chosen_weights(
     return weights
 
 
-def _averaged_parameters(model: nn.Module, count: int) -> list[tuple[str, nn.Parameter]]:
-    """The trained parameters; all of them if averages are as many, as some write them."""
+def _averaged_parameters(model: nn.Module, count: int, part: str) -> list[tuple[str, nn.Parameter]]:
+    """The trained parameters, which a frozen part has none of; all if averages are as many, as some write them."""
     parameters = list(model.named_parameters())
-    trained = [(name, weight) for name, weight in parameters if weight.requires_grad]
+    frozen = frozen_names(dict(parameters), part)
+    trained = [(name, weight) for name, weight in parameters if weight.requires_grad and name not in frozen]
     return parameters if len(parameters) == count else trained

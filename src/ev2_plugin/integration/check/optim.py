@@ -10,6 +10,7 @@ import torch
 from ev2_plugin.integration.known_keys import names_our_trainer
 from ev2_plugin.integration.rank_groups import ranks_per_batch
 from ev2_plugin.training.batch_plan import BatchPlan, check_global_batch_size, plan_batches
+from ev2_plugin.training.freezing import frozen_blocks
 
 _NEEDED = ("lr_initial", "max_epochs", "num_workers")
 _NEEDED_BY_COSINE = ("warmup_epochs", "warmup_factor", "lr_min_factor")
@@ -45,6 +46,8 @@ def check_optim(config: Mapping[str, Any]) -> None:
             raise ValueError(f"optim.{key}: {module.__name__} has no {name!r}")
     if optim.get("load_balancing") not in (None, False, "atoms"):
         raise ValueError(f"optim.load_balancing must be atoms or false, got {optim['load_balancing']!r}")
+    if optim.get("freeze") is not None:
+        frozen_blocks(optim["freeze"])
     check_global_batch_size(planned_batches(config), optim.get("global_batch_size"))
 
 
