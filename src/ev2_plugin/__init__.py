@@ -19,6 +19,7 @@ _MODULE_OF = {
     "VectorHead": "ev2_plugin.integration.heads",
     "Trainer": "ev2_plugin.integration.trainer",
     "ModelConfig": "ev2_plugin.model.config",
+    "load": "ev2_plugin.integration.loaded_model",
 }
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Trainer",
     "VectorHead",
     "__version__",
+    "load",
 ]
 
 

@@ -12,6 +12,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from ev2_plugin.integration.energy_kind import EnergyKind
 from ev2_plugin.integration.loading import load_potential
+from ev2_plugin.integration.potential import HostModelPotential, ModelPotential
 from ev2_plugin.potential.structures import from_atoms
 
 
@@ -39,11 +40,24 @@ class Calculator(calculator.Calculator):
     name = "ev2_plugin"
 
     def __init__(self, checkpoint: str | Path, device: str = "auto", *, trust: bool = False) -> None:
-        self.potential = load_potential(checkpoint, device, trust=trust)
-        super().__init__(
-            checkpoint=str(checkpoint), device=str(self.potential.device), energy_kind=self.energy_kind.name
-        )
-        self.implemented_properties = [*self.potential.properties, "free_energy"]
+        self._begin(load_potential(checkpoint, device, trust=trust), checkpoint)
+
+    @classmethod
+    def around(cls, potential: ModelPotential | HostModelPotential, checkpoint: str | Path) -> Calculator:
+        """A calculator of a model that is loaded already.
+
+        Args:
+            potential: The model.
+            checkpoint: Where it is from.
+        """
+        made = cls.__new__(cls)
+        made._begin(potential, checkpoint)
+        return made
+
+    def _begin(self, potential: ModelPotential | HostModelPotential, checkpoint: str | Path) -> None:
+        self.potential = potential
+        super().__init__(checkpoint=str(checkpoint), device=str(potential.device), energy_kind=self.energy_kind.name)
+        self.implemented_properties = [*potential.properties, "free_energy"]
 
     @property
     def energy_kind(self) -> EnergyKind:

@@ -48,6 +48,13 @@ def load_potential(
         ValueError: If the file is no checkpoint, weights or normalisers are missing, left over or of another shape, or
             the device is not there.
     """
+    return load_with_config(checkpoint, device, trust=trust)[0]
+
+
+def load_with_config(
+    checkpoint: Path | str, device: str = "auto", *, trust: bool = False
+) -> tuple[ModelPotential | HostModelPotential, dict[str, Any]]:
+    """As `load_potential`, with the config of the checkpoint, in the form of today."""
     chosen = choose_device(device)
     content = current_form(read_checkpoint(Path(checkpoint), trust=trust), checkpoint)
     config = content["config"]
@@ -63,7 +70,7 @@ def load_potential(
     )
     kind = energy_kind(config, normalizers, references)
     logging.info(f"{checkpoint}: predicted energies are: {kind}")
-    return potential_of(model.to(chosen).eval(), outputs, kind)
+    return potential_of(model.to(chosen).eval(), outputs, kind), config
 
 
 def choose_device(name: str) -> torch.device:

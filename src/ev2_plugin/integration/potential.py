@@ -82,17 +82,20 @@ class _OfModel(ABC):
             structures: Positions in float64 give edges from float64; the model then takes them in its own precision.
             names: Properties.
         """
+        return self.evaluate_batch(self.batch(structures.to(self.device)), names)
+
+    @torch.no_grad()
+    def evaluate_batch(self, batch: Any, names: tuple[str, ...]) -> dict[str, Tensor]:
+        """Some of `properties` of what `batch` returned, as `evaluate` gives them."""
         if self.model.training:
             self.model.eval()
-        with torch.no_grad():
-            batch = self._batch(structures.to(self.device))
-            with torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
-                said = self.model(batch)
-            return self.outputs.physical(said, batch, names)
+        with torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
+            said = self.model(batch)
+        return self.outputs.physical(said, batch, names)
 
     @abstractmethod
-    def _batch(self, structures: Structures) -> Any:
-        """What the model takes."""
+    def batch(self, structures: Structures) -> Any:
+        """What the model takes: structures on its device, with their edges."""
 
 
 class ModelPotential(_OfModel):
@@ -125,7 +128,13 @@ class ModelPotential(_OfModel):
         with _named(structures):
             return self.neighbors.count(self._geometry(structures.to(self.device)))
 
-    def _batch(self, structures: Structures) -> AtomBatch:
+    @torch.no_grad()
+    def batch(self, structures: Structures) -> AtomBatch:
+        """Structures with their edges, in the weights' precision.
+
+        Raises:
+            StructureError: Naming the structure with an element that is not in the tables, or atoms that coincide.
+        """
         dtype = self.backbone.sphere_embedding.weight.dtype
         with _named(structures):
             check_elements(structures.atomic_numbers, structures.natoms, self.backbone.config.max_num_elements)
@@ -154,7 +163,12 @@ class HostModelPotential(_OfModel):
         graph = radius_graph(there.positions, there.cells, there.pbc, there.natoms, rule)
         return edges_of_structures(graph, there.natoms)
 
-    def _batch(self, structures: Structures) -> Batch:
+    def batch(self, structures: Structures) -> Batch:
+        """Structures as the host's collater hands them over.
+
+        Raises:
+            ValueError: If they differ in periodicity.
+        """
         if len(structures.pbc.unique(dim=0)) > 1:
             raise ValueError(
                 f"fairchem's models take the periodicity of a batch's first structure for all, but {structures.ids[0]} "

@@ -53,11 +53,19 @@ def fitting_budget(source: Source, potential: ModelPotential, config: Mapping[st
 
     What was found at the first start in a folder holds for later ones, so that they go on with the same batches.
     """
-    from ev2_plugin.integration.estimate import Tracer, Use, configured_level  # which imports the trainer, as this is
-
     known = folder / BUDGET
     if known.exists():
         return Budget(**read_json(known))
+    fitting = fitting_edges(source, potential, config)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(known, {"max_edges": fitting})
+    return Budget(max_edges=fitting)
+
+
+def fitting_edges(source: Source, potential: ModelPotential, config: Mapping[str, Any]) -> int:
+    """Edges of as many mean structures as fit, by estimate, into the memory that the model's GPU has left."""
+    from ev2_plugin.integration.estimate import Tracer, Use, configured_level  # which imports the trainer, as this is
+
     free, _ = torch.cuda.mem_get_info(potential.device)
     memory = free + torch.cuda.memory_reserved(potential.device)
     atoms, edges = mean_size(source, potential)
@@ -67,9 +75,7 @@ def fitting_budget(source: Source, potential: ModelPotential, config: Mapping[st
         f"batches of up to {fitting} edges, {fitting / edges:.0f} mean structures: by estimate {SHARE:.0%} of "
         f"{memory / 1e9:.0f} GB"
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(known, {"max_edges": fitting})
-    return Budget(max_edges=fitting)
+    return fitting
 
 
 def edges_that_fit(tracer: Tracer, memory: int, atoms: int | float, edges: int | float) -> int:
