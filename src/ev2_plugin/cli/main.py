@@ -19,6 +19,7 @@ from ev2_plugin.cli.evaluate import evaluate
 from ev2_plugin.cli.fairchem import fairchem
 from ev2_plugin.cli.inspect import inspect
 from ev2_plugin.cli.precision import precision
+from ev2_plugin.cli.predict import predict
 from ev2_plugin.cli.relax import relax
 from ev2_plugin.cli.report import report
 from ev2_plugin.cli.submission import submission
@@ -58,6 +59,7 @@ app.command(context_settings={"ignore_unknown_options": True})(estimate)
 app.add_typer(evaluate)
 app.command()(inspect)
 app.command()(precision)
+app.command()(predict)
 app.command()(relax)
 app.command()(report)
 app.add_typer(submission)
