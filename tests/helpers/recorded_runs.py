@@ -13,7 +13,7 @@ def log_entries(folder: Path, entries: list[tuple[int, str, dict[str, float]]]) 
     log.close()
 
 
-def record_run(folder: Path, **attempt: object) -> None:
+def record_run(folder: Path, /, **attempt: object) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     content = {
         "mode": "train",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,31 @@ def read_samples(files: list[Path], *, trust: bool = False) -> Iterator[tuple[st
         else:
             for index, data in enumerate(read_lmdb(file, trust=trust)):
                 yield f"{file}, entry {index}", data
+
+
+def read_chosen(files: list[Path], numbers: Iterable[int]) -> Iterator[Data]:
+    """Read some samples of a dataset, without those before them.
+
+    Args:
+        files: As `dataset_files` lists them.
+        numbers: Which, counted through all files from 0, in the order wanted.
+
+    Raises:
+        IndexError: If there are fewer samples.
+        Refused: If a value asks for anything but data. Nothing was executed.
+        ValueError: If a file is truncated or no database.
+    """
+    ends = np.cumsum([count_samples([file]) for file in files])
+    for number in numbers:
+        place = int(np.searchsorted(ends, number, side="right"))
+        if place == len(files):
+            raise IndexError(f"sample {number} of {ends[-1]} in {', '.join(map(str, files))}")
+        file, index = files[place], int(number - (ends[place - 1] if place else 0))
+        if file.suffix in DATABASE_SUFFIXES:
+            with open_database(file) as database:
+                yield _from_row(database.get(id=database_ids(file)[index]))
+        else:
+            yield from read_lmdb(file, [index])
 
 
 def _from_row(row: Any) -> Data:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ev2_plugin.report.parts import (
     BarPlot,
+    Beside,
     Cell,
     Code,
     Folded,
@@ -75,10 +76,16 @@ def as_script_data(value: Any) -> str:
 
 def _all_parts(report: Report) -> Iterator[Part]:
     for section in report.sections:
-        for part in section.parts:
-            yield part
-            if isinstance(part, Folded):
-                yield from part.parts
+        yield from _with_inner(section.parts)
+
+
+def _with_inner(parts: tuple[Part, ...]) -> Iterator[Part]:
+    for part in parts:
+        yield part
+        if isinstance(part, Folded):
+            yield from _with_inner(part.parts)
+        if isinstance(part, Beside):
+            yield from _with_inner(part.left + part.right)
 
 
 def _section(section: Section) -> str:
@@ -103,6 +110,9 @@ def _part(part: Part) -> str:
             return f'<div class="plots">{"".join(map(_plot, plots))}</div>'
         case Viewer():
             return _viewer(part)
+        case Beside(left, right):
+            columns = (f"<div>{''.join(map(_part, parts))}</div>" for parts in (left, right))
+            return f'<div class="beside">{"".join(columns)}</div>'
         case Folded(title, parts):
             return f"<details><summary>{escape(title)}</summary>{''.join(map(_part, parts))}</details>"
 
@@ -146,6 +156,8 @@ def _cell(cell: Cell) -> str:
 
 
 def _is_number(cell: Cell) -> bool:
+    if isinstance(cell, str):
+        return cell.endswith("%")
     return cell is None or (isinstance(cell, int | float) and not isinstance(cell, bool))
 
 

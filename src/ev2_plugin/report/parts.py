@@ -79,6 +79,7 @@ class Line:
         y: None where there is a gap.
         role: Gives its color.
         marks: Whether its points are marked.
+        structure: What a click on it shows in the plot's viewer.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Line:
     y: tuple[float | None, ...]
     role: Role = "training"
     marks: bool = False
+    structure: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class LinePlot:
         lines: The curves.
         log_y: Whether the vertical axis is logarithmic.
         level: A horizontal line, and what it is.
+        viewer: Which viewer shows the structures of its lines.
     """
 
     id: str
@@ -109,6 +112,7 @@ class LinePlot:
     lines: tuple[Line, ...]
     log_y: bool = False
     level: tuple[float, str] | None = None
+    viewer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -199,6 +203,19 @@ class Viewer:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Two columns, where the page is wide enough.
+
+    Attributes:
+        left: Parts of the left one.
+        right: Parts of the right one.
+    """
+
+    left: tuple[Part, ...]
+    right: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
 class Folded:
     """Parts behind a heading that opens them.
 
@@ -211,7 +228,7 @@ class Folded:
     parts: tuple[Part, ...]
 
 
-Part = Table | Note | Code | Plots | Viewer | Folded
+Part = Table | Note | Code | Plots | Viewer | Beside | Folded
 
 
 @dataclass(frozen=True)

@@ -48,17 +48,32 @@ def config_section(run: Run) -> Section | None:
     Raises:
         ValueError: If it is no YAML.
     """
+    config = read_config(run)
+    if config is None:
+        return None
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    whole = Folded("The whole config", (Code("The whole config, as YAML", text),))
+    return Section("config", "Configuration", (_main_settings(config), whole))
+
+
+def read_config(run: Run) -> dict[str, Any] | None:
+    """Read the config of a run's newest attempt, its secrets removed; None if it is not there.
+
+    Raises:
+        ValueError: If it is no YAML.
+    """
     files = sorted(run.logs.glob("config-*.yml"), key=lambda path: path.stat().st_mtime)
     named = run.logs / str(run.last.get("config"))
     path = named if named.is_file() else next(reversed(files), None)
     if path is None:
         return None
     try:
-        config = without_secrets(yaml.safe_load(path.read_text(encoding="utf-8")), os.environ)
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no YAML, or damaged: {error}") from error
-    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-    return Section("config", "Configuration", (_main_settings(config), Folded(path.name, (Code(path.name, text),))))
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is not the config of a run: it should be a mapping")
+    return without_secrets(config, os.environ)
 
 
 def curve_sections(run: Run) -> list[Section]:
@@ -127,7 +142,7 @@ def _attempts(run: Run) -> Table:
     return Table("Attempts", ("attempt", "started", "ended", "state", "resumed from step", "step"), rows)
 
 
-def _main_settings(config: Any) -> Table:
+def _main_settings(config: Mapping[str, Any]) -> Table:
     """The handful of settings that one asks for first."""
     wanted = {
         "model": ("name", "num_layers", "sphere_channels", "lmax_list", "mmax_list", "max_radius", "max_neighbors"),
@@ -135,7 +150,7 @@ def _main_settings(config: Any) -> Table:
     }
     rows: list[tuple[Cell, ...]] = []
     for section, names in wanted.items():
-        settings = config.get(section) if isinstance(config, Mapping) else None
+        settings = config.get(section)
         if isinstance(settings, Mapping):
             rows += [(f"{section}.{name}", str(settings[name])) for name in names if name in settings]
     return Table("Main settings", ("setting", "value"), tuple(rows))
