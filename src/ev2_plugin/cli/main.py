@@ -14,6 +14,7 @@ from ev2_plugin.cli.check import check
 from ev2_plugin.cli.convert import convert
 from ev2_plugin.cli.data import data
 from ev2_plugin.cli.demo import demo
+from ev2_plugin.cli.doctor import doctor
 from ev2_plugin.cli.estimate import estimate
 from ev2_plugin.cli.evaluate import evaluate
 from ev2_plugin.cli.fairchem import fairchem
@@ -55,6 +56,7 @@ app.command(context_settings={"ignore_unknown_options": True})(check)
 app.command()(convert)
 app.add_typer(data)
 app.command()(demo)
+app.command()(doctor)
 app.command(context_settings={"ignore_unknown_options": True})(estimate)
 app.add_typer(evaluate)
 app.command()(inspect)

@@ -1,31 +1,24 @@
-"""Memory that this process can still have, whoever sets the limit."""
+"""Memory that this process can still have, on any device."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
-import resource
-from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 
-_FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))  # cgroup v2 and v1
+from ev2_plugin.machine.memory import free_main_memory
 
 
 def free_memory(device: torch.device) -> int | None:
     """Bytes that new tensors can take on a device; None if nobody says.
 
-    On the CPU it is the least of what the system has available, what the limits of the control groups leave (jobs of
-    SLURM, containers) and what is left of the address space (`ulimit -v`). On a GPU, what others leave and what PyTorch
-    holds unused.
+    On the CPU what `free_main_memory` finds. On a GPU, what others leave and what PyTorch holds unused.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    if device.type != "cpu":
-        return None
-    return min((*_available(), *_left_in_groups(), *_left_in_address_space()), default=None)
+    return free_main_memory() if device.type == "cpu" else None
 
 
 def give_back() -> None:
@@ -34,49 +27,3 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-
-
-def _available() -> Iterator[int]:
-    for line in _lines(Path("/proc/meminfo")):
-        if line.startswith("MemAvailable:"):
-            yield 1024 * int(line.split()[1])
-
-
-def _left_in_groups(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
-    """Of the groups that this process is in, and of those above them."""
-    for line in _lines(membership):
-        _, controllers, path = line.split(":", 2)
-        base = root / "memory" if "memory" in controllers.split(",") else root
-        if controllers and base == root:
-            continue  # a hierarchy of something else
-        inside = Path(path.lstrip("/"))
-        for group in (inside, *inside.parents):
-            yield from _left(base / group)
-
-
-def _left(group: Path) -> Iterator[int]:
-    for limit, usage in _FILES:
-        most, used = _lines(group / limit), _lines(group / usage)
-        if most and used and most[0].isdigit():
-            yield max(int(most[0]) - int(used[0]) + _dropped_at_need(group), 0)
-
-
-def _dropped_at_need(group: Path) -> int:
-    """Pages of files, which count as used and go when memory is asked for."""
-    rows = dict(line.split() for line in _lines(group / "memory.stat"))
-    return int(rows.get("total_inactive_file", rows.get("inactive_file", 0)))
-
-
-def _left_in_address_space() -> Iterator[int]:
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    pages = _lines(Path("/proc/self/statm"))
-    if limit != resource.RLIM_INFINITY and pages:
-        yield max(limit - int(pages[0].split()[0]) * resource.getpagesize(), 0)
-
-
-def _lines(path: Path) -> list[str]:
-    """Of a file of the kernel's; none where it does not exist or must not be read."""
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []

@@ -25,7 +25,7 @@ def offline_without_account() -> None:
     By itself wandb would ask for a key on the terminal, or end the run where there is none. An account is a key in
     the environment, in the netrc file or in wandb's settings; who sets WANDB_MODE has decided.
     """
-    if not _is_settled():
+    if not is_settled():
         os.environ["WANDB_MODE"] = "offline"
         logging.warning(
             "logger wandb: no account is configured (WANDB_API_KEY or `wandb login`). The run is recorded here; "
@@ -36,7 +36,8 @@ def offline_without_account() -> None:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would look for the network
 
 
-def _is_settled() -> bool:
+def is_settled() -> bool:
+    """Whether there is an account, or a mode was chosen: then wandb asks nobody."""
     settings = _settings_files()
     in_settings = any(settings.get(name) for name in ("api_key", "mode"))
     return in_settings or any(os.environ.get(name) for name in _SETTLED) or _has_key(_servers(settings))
