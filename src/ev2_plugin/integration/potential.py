@@ -13,6 +13,7 @@ from fairchem.core.models.base import HydraModel
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
+from ev2_plugin.graph.edge_graph import EdgeGraph
 from ev2_plugin.graph.kept_neighbors import Geometry, KeptNeighbors, edges_of_structures
 from ev2_plugin.graph.neighbors import NeighborRule, radius_graph
 from ev2_plugin.graph.structure_error import StructureError
@@ -129,20 +130,34 @@ class ModelPotential(_OfModel):
             return self.neighbors.count(self._geometry(structures.to(self.device)))
 
     @torch.no_grad()
-    def batch(self, structures: Structures) -> AtomBatch:
+    def batch(self, structures: Structures, edges: EdgeGraph | None = None) -> AtomBatch:
         """Structures with their edges, in the weights' precision.
 
+        Args:
+            structures: On the model's device.
+            edges: Those to take instead of the ones that are found.
+
         Raises:
-            StructureError: Naming the structure with an element that is not in the tables, or atoms that coincide.
+            StructureError: Naming the structure with an element that is not in the tables, or as `edges` does.
         """
         dtype = self.backbone.sphere_embedding.weight.dtype
         with _named(structures):
             check_elements(structures.atomic_numbers, structures.natoms, self.backbone.config.max_num_elements)
-            graph = self.neighbors.graph(self._geometry(structures))
+        graph = self.edges(structures) if edges is None else edges
         graph = replace(graph, vectors=graph.vectors.to(dtype))
         if isinstance(self.model, HydraModel):
             self.model.device = self.device.type  # which it would take from the tensors of a host batch
         return AtomBatch(structures.atomic_numbers, structures.natoms, graph)
+
+    def edges(self, structures: Structures) -> EdgeGraph:
+        """Edges within cutoff and neighbour limit, vectors in the precision of the positions.
+
+        Raises:
+            StructureError: Naming the structure with atoms that coincide, a singular cell or positions that are no
+                numbers.
+        """
+        with _named(structures):
+            return self.neighbors.graph(self._geometry(structures))
 
     def _geometry(self, structures: Structures) -> Geometry:
         pbc = structures.pbc if self.backbone.options.use_pbc else torch.zeros_like(structures.pbc)
