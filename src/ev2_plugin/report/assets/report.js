@@ -65,7 +65,7 @@ const kinds = {
     if (plot.cells.length) traces.push(density(plot, colors));
     if (plot.points.length) {
       traces.push({ type: "scatter", mode: "markers", name: plot.members, x: plot.points.map((point) => point[0]), y: plot.points.map((point) => point[1]),
-        marker: { color: colors.training, size: 5, opacity: 0.5 }, hovertemplate: "label %{x}<br>prediction %{y}<extra></extra>" });
+        marker: { color: colors.training, size: 5, opacity: 0.5 }, hoverinfo: "skip" }); /* the worst lie on top of these and take the click */
     }
     traces.push({ type: "scatter", mode: "markers", name: "largest errors", x: plot.worst.map((one) => one[0]), y: plot.worst.map((one) => one[1]),
       structures: plot.worst.map((one) => one[2]), text: plot.worst.map((one) => one[2]),
@@ -117,12 +117,13 @@ function figureOf(plot, colors) {
     layout: {
       paper_bgcolor: colors.paper,
       plot_bgcolor: colors.paper,
+      uirevision: "kept" /* a change of the theme leaves the axes as they were chosen */,
       font: { color: colors.ink, family: "system-ui, sans-serif", size: 13 },
       margin: { l: 60, r: 15, t: 30, b: 45 },
       legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom" },
       hoverlabel: { bgcolor: colors.paper, bordercolor: colors.quiet, font: { color: colors.ink } },
-      xaxis: { ...axis, ...x },
-      yaxis: { ...axis, ...y },
+      xaxis: { ...axis, ...x, title: { ...x.title, standoff: 6 } },
+      yaxis: { ...axis, ...y, title: { ...y.title, standoff: 6 } },
       ...layout,
     },
   };
@@ -140,12 +141,13 @@ async function draw(figure) {
   });
 }
 
-/* For papers: always in the light theme, in the size on the page; PNG with three times its pixels. */
+/* For papers: always in the light theme, in the size and with the axes on the page; PNG with three times its pixels. */
 function save(figure, format) {
   const plot = payload.plots[figure.dataset.plot];
   const canvas = figure.querySelector(".canvas");
   const size = { width: canvas.clientWidth, height: canvas.clientHeight };
   const { data, layout } = figureOf(plot, colorsOf("light"));
+  for (const axis of ["xaxis", "yaxis"]) layout[axis].range = canvas.layout[axis].range;
   return Plotly.downloadImage({ data, layout }, { format, filename: plot.id, ...size, scale: format === "png" ? 3 : 1 });
 }
 
@@ -250,7 +252,6 @@ class View {
     this.model = this.viewer.addModelsAsFrames(text, "xyz");
     this.viewer.setStyle({}, { sphere: { scale: 0.55, colorscheme: "Jmol" } });
     this.viewer.setHoverable({}, true, (atom) => this.name(atom), () => { this.viewer.removeAllLabels(); this.viewer.render(); });
-    this.paint();
     this.reset();
   }
 
@@ -330,13 +331,15 @@ class View {
 
   zoom(factor) { if (this.viewer) { this.viewer.zoom(factor); this.viewer.render(); } }
 
-  /* Slabs are looked at from the side, a little from above. */
+  /* Slabs are looked at from the side, a little from above; the cell, often half empty, may go beyond the scene. */
   reset() {
     if (!this.viewer) return;
+    this.viewer.removeAllShapes();
     this.viewer.setView([0, 0, 0, 0, 0, 0, 0, 1]);
     this.viewer.zoomTo();
+    this.viewer.zoom(0.85);
     this.viewer.rotate(-75, "x");
-    this.viewer.render();
+    this.paint();
   }
 }
 
