@@ -37,7 +37,8 @@ MAY_IMPORT = {
     # The root resolves the public names, which leads up to integration: closed to all that lies below.
     "integration": {*BELOW_INTEGRATION, "machine", "integration", "(root)"},
     "demo": {*BELOW_INTEGRATION, "integration", "report", "demo", "(root)"},
-    "cli": {*BELOW_INTEGRATION, "integration", "report", "demo", "doctor", "cli", "(root)"},
+    "finetuning": {*BELOW_INTEGRATION, "integration", "report", "finetuning", "(root)"},
+    "cli": {*BELOW_INTEGRATION, "integration", "report", "demo", "doctor", "finetuning", "cli", "(root)"},
     "__main__": {"cli"},
     "__init__": set(),
 }

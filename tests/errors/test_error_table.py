@@ -13,16 +13,20 @@ from typing import Any
 
 import ase.io
 import lmdb
+import numpy as np
 import pytest
 import torch
 from ase import Atoms
 from ase.build import fcc111, molecule
+from ase.calculators.singlepoint import SinglePointCalculator
 from typer.testing import CliRunner, Result
 
 from ev2_plugin.cli.main import app
+from ev2_plugin.finetuning.request import Request, begin
 from ev2_plugin.integration import memory_guard
 from ev2_plugin.integration.calculator import Calculator
 from ev2_plugin.integration.memory_guard import TooLittleMemoryError
+from ev2_plugin.integration.starting_point import read_starting_point, write_start
 from ev2_plugin.storage.atomic import written_atomically
 from helpers import tiny_s2ef
 from helpers.error_table import Case, Row, messages_of_page
@@ -101,9 +105,48 @@ class Bench:
         flags = ["--checkpoint", self.checkpoint, "--steps", 1, "--device", "cpu"]
         return self.ev2("relax", self.folder / "start.traj", *flags, "--out", out)
 
+    def finetune(self, *structures: Atoms, checkpoint: Path | None = None, options: tuple[object, ...] = ()) -> Result:
+        for folder in ("mine", "tuned"):
+            shutil.rmtree(self.folder / folder, ignore_errors=True)
+        (self.folder / "mine").mkdir()
+        for number, one in enumerate(structures):
+            ase.io.write(self.folder / f"mine/{number}.traj", one)
+        flags = ["--checkpoint", checkpoint or self.checkpoint, "--device", "cpu", "--split", "0.5,0.5,0"]
+        return self.ev2("finetune", self.folder / "mine", *flags, "--out", self.folder / "tuned", *options)
+
     def calculate(self, atoms: Atoms) -> float:
         atoms.calc = Calculator(self.checkpoint, device="cpu")
         return float(atoms.get_potential_energy())
+
+
+def labelled(energy: float, *, forces: bool = True, element: int = 29) -> list[Atoms]:
+    """Four slabs with an energy (eV) and, if wanted, forces."""
+    made = []
+    for number in range(4):
+        one = slab()
+        one.positions[0, 2] += 0.1 * number
+        one.numbers[0] = element
+        labels = {"energy": energy + number, **({"forces": np.full((len(one), 3), 0.1)} if forces else {})}
+        one.calc = SinglePointCalculator(one, **labels)
+        made.append(one)
+    return made
+
+
+def without_reference(bench: Bench) -> Result:
+    """Fine-tuning of a checkpoint that has a reference for gold alone."""
+    checkpoint = bench.folder / "gold.pt"
+    write_start(checkpoint, read_starting_point(bench.checkpoint), {"Au": 1.0}, None)
+    return bench.finetune(*labelled(0.0), checkpoint=checkpoint, options=("--references", "keep"))
+
+
+def begun_with_other_epochs(bench: Bench) -> Result:
+    """A folder in which a plan for four epochs lies."""
+    out = bench.folder / "other"
+    shutil.rmtree(out, ignore_errors=True)
+    flags = ["--checkpoint", bench.checkpoint, "--out", out]
+    begin(Request((bench.folder / "mine",), bench.checkpoint, out, epochs=4), planned=False)
+    (out / "plan.json").touch()
+    return bench.ev2("finetune", bench.folder / "mine", *flags)
 
 
 @pytest.fixture(scope="module")
@@ -412,6 +455,33 @@ ROWS = (
             ),
             "relaxation": Case(too_large(lambda bench: bench.relax(slab())), "does not fit into the memory by itself"),
         },
+    ),
+    Row(
+        "the energies do not fit …, whose energies are of the kind …, while the labels look like …",
+        {"total energies": Case(lambda bench: bench.finetune(*labelled(-900.0)), "--references fit")},
+    ),
+    Row(
+        "… has no … where ASE looks for them; it has: …",
+        {
+            "no forces": Case(lambda bench: bench.finetune(*labelled(0.0, forces=False)), "has no forces"),
+            "nothing": Case(lambda bench: bench.finetune(*[slab()] * 4), "has no energy and no forces"),
+        },
+    ),
+    Row(
+        "… is for atomic numbers below … (max_num_elements), and the data have …",
+        {"curium": Case(lambda bench: bench.finetune(*labelled(0.0, element=96)), "below 90 (max_num_elements)")},
+    ),
+    Row(
+        "… has no element reference for …: --references fit makes new ones",
+        {"copper": Case(without_reference, "no element reference for Cu")},
+    ),
+    Row(
+        "… exists and is no folder of a fine-tuning: choose another --out",
+        {"a file of mine": Case(lambda bench: bench.finetune(options=("--out", bench.dataset["src"])), "no folder of")},
+    ),
+    Row(
+        "… was begun with …, not …: give the same again to go on, or choose another --out",
+        {"epochs": Case(begun_with_other_epochs, "begun with epochs 4, not 16")},
     ),
     Row(
         "no space left (… MB free, or the quota is used up); what was there is kept",

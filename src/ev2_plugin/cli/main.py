@@ -18,6 +18,7 @@ from ev2_plugin.cli.doctor import doctor
 from ev2_plugin.cli.estimate import estimate
 from ev2_plugin.cli.evaluate import evaluate
 from ev2_plugin.cli.fairchem import fairchem
+from ev2_plugin.cli.finetune import finetune
 from ev2_plugin.cli.inspect import inspect
 from ev2_plugin.cli.precision import precision
 from ev2_plugin.cli.predict import predict
@@ -59,6 +60,7 @@ app.command()(demo)
 app.command()(doctor)
 app.command(context_settings={"ignore_unknown_options": True})(estimate)
 app.add_typer(evaluate)
+app.command()(finetune)
 app.command()(inspect)
 app.command()(precision)
 app.command()(predict)

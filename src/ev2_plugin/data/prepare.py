@@ -57,6 +57,7 @@ class Preparation:
         tags_from_constraints: Do not look at the files' tags.
         workers: Processes.
         samples_per_file: Most samples in a file.
+        with_run_file: Write `run.yml` beside the data. Who makes a run file of his own needs no trainable recipe.
     """
 
     out: Path
@@ -72,6 +73,7 @@ class Preparation:
     tags_from_constraints: bool = False
     workers: int = 1
     samples_per_file: int = SAMPLES_PER_FILE
+    with_run_file: bool = True
 
     def __post_init__(self) -> None:
         if (self.task, self.layout) not in DEFAULTS:
@@ -211,5 +213,7 @@ def _finish(
     report = describe(samples, places, sums, label, scale, wanted.layout)
     write_json(result / REPORT, report)
     manifest.write(result)
+    if not wanted.with_run_file:
+        return
     config = run_config(wanted.out.resolve(), list(places), wanted.task, wanted.layout, recipe, scale)
     write_run_file(result / FILE_NAME, config, start_command(wanted.out / FILE_NAME))

@@ -26,7 +26,6 @@ from ev2_plugin.demo.figures import (
     save_learning_curves,
     save_relaxations,
 )
-from ev2_plugin.demo.host import run_host
 from ev2_plugin.demo.progress import progress_bar, relaxation_follower, terminal_console, training_follower
 from ev2_plugin.demo.relaxations import (
     RelaxationTrace,
@@ -35,6 +34,7 @@ from ev2_plugin.demo.relaxations import (
     trace_relaxation,
 )
 from ev2_plugin.demo.table import RelaxationSummary, error_table, relaxation_table, summarise_relaxations
+from ev2_plugin.integration.host_run import run_host
 
 
 @dataclass(frozen=True)

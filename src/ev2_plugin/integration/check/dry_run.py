@@ -134,7 +134,8 @@ def _examine(config: Config, trainer: Any) -> CheckReport:
     labels = label_facts(trainer, training)
     kind = energy_kind(training, referenced=ENERGY in trainer.elementrefs)
     for facts in labels:
-        if facts.refused:
+        # a model that is trained further keeps its scale, however narrow the new data are
+        if facts.refused and not (config["checkpoint"] is not None and facts.is_narrow):
             looks = f"; they look like {kind}" if facts.target == ENERGY and kind else ""
             raise ValueError(facts.advice + looks)
     plan = plan_training(config, training.structures)

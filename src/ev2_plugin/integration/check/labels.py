@@ -84,6 +84,11 @@ class LabelFacts:
         return self.level == "system" and not self.fits and not as_they_are
 
     @property
+    def is_narrow(self) -> bool:
+        """Whether all that is wrong is that they vary little for their normaliser."""
+        return abs(self.normalised.mean) <= LARGEST_MEAN and self.normalised.std < SMALLEST_STD
+
+    @property
     def advice(self) -> str:
         """What is wrong with labels that do not fit, and what would be right."""
         normalizer = f"mean {self.normalizer.mean:.4g}, rmsd {self.normalizer.std:.4g}" if self.normalizer else "none"

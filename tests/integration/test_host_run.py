@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
-from ev2_plugin.demo.host import run_host
 from ev2_plugin.integration import launcher
+from ev2_plugin.integration.host_run import run_host
 
 
 @pytest.fixture

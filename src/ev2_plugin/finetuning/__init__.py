@@ -1,0 +1,1 @@
+"""From structures with labels and a trained model to a tuned one."""
