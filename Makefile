@@ -5,6 +5,7 @@
 #   make soak       a training killed at 30 random moments ends as an undisturbed one, to the last bit (6 minutes)
 #   make fuzz       every format that is read, with damaged files, FUZZ_SECONDS each (60)
 #   make test-host  plain `fairchem` on an ordinary (not editable) installation
+#   make docs       the documentation as a site under site/, warnings are errors
 #   make lint       ruff, mypy, the import ladder
 #   make bench      our speed and memory beside the host's on this CPU, and docs/performance.md (half an hour)
 #   make bench-gpu  the same on an NVIDIA GPU
@@ -20,7 +21,7 @@ HOST := .host-venv
 DEVICE ?= cpu
 export UV_HTTP_TIMEOUT ?= 600
 
-.PHONY: demo test test-cluster soak test-host fuzz lint format bench bench-gpu bench-relaxation fidelity learning ablations setup clean
+.PHONY: demo test test-cluster soak test-host fuzz docs lint format bench bench-gpu bench-relaxation fidelity learning ablations setup clean
 
 demo: setup
 	$(BIN)/ev2 demo
@@ -45,6 +46,10 @@ test-host: $(HOST)/.installed
 
 fuzz: setup
 	OMP_NUM_THREADS=1 nice $(BIN)/python tests/fuzz/run.py $(or $(FUZZ_SECONDS),60)
+
+docs: setup
+	$(BIN)/python -W ignore docs/_site/config_reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lint: setup
 	$(BIN)/ruff check
