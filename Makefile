@@ -49,7 +49,7 @@ fuzz: setup
 
 docs: setup
 	$(BIN)/python -W ignore docs/_site/config_reference.py
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: setup
 	$(BIN)/ruff check
