@@ -4,7 +4,7 @@
 #   make test-cluster  what takes several ranks, SLURM or Chromium (installed if apt and root allow it), or minutes
 #   make soak       a training killed at 30 random moments ends as an undisturbed one, to the last bit (6 minutes)
 #   make fuzz       every format that is read, with damaged files, FUZZ_SECONDS each (60)
-#   make test-host  plain `fairchem` on an ordinary (not editable) installation
+#   make test-host  an ordinary (not editable) installation, from an empty folder: `ev2`, and plain `fairchem`
 #   make docs       the documentation as a site under site/, warnings are errors
 #   make lint       ruff, mypy, the import ladder
 #   make bench      our speed and memory beside the host's on this CPU, and docs/performance.md (half an hour)
@@ -86,8 +86,8 @@ $(UV):
 	$(PYTHON) -m venv .uv
 	.uv/bin/pip install --quiet uv
 
-# The stamp is older than a changed lock or project file, which brings the environment up to date again.
-.venv/.synced: $(UV) pyproject.toml uv.lock
+# The stamp is older than a changed lock, project file or version, which brings the environment up to date again.
+.venv/.synced: $(UV) pyproject.toml uv.lock src/ev2_plugin/__init__.py
 	$(UV) sync --frozen
 	touch $@
 
