@@ -1,4 +1,4 @@
-"""Curves, config and environment of a run as parts of a report."""
+"""Curves of a run as parts of a report."""
 
 import math
 from collections.abc import Iterator
@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ev2_plugin.report.page import render
-from ev2_plugin.report.parts import Folded, Line, LinePlot, Note, Part, Plots, Report, Section
+from ev2_plugin.report.parts import Folded, Line, LinePlot, Note, Part, Plots, Section
 from ev2_plugin.report.run_folder import find_run
-from ev2_plugin.report.training import MOST_POINTS, config_section, curve_sections, run_section
+from ev2_plugin.report.training import MOST_POINTS, curve_sections
 from helpers.recorded_runs import log_entries
 
 
@@ -71,25 +70,6 @@ def test_long_curves_are_means_of_several_steps(run_directory: Path) -> None:
     assert notes_of(sections) == ["4,000 steps were logged: each point is the mean of 2 of them."]
 
 
-def test_secrets_are_in_neither_config_nor_environment(run_directory: Path) -> None:
-    run = find_run(run_directory)
-    config, environment = config_section(run), run_section(run)
-    assert config is not None
-    assert environment is not None
-    page = render(Report("a", "b", (config, environment), ()))
-    assert "very-secret" not in page
-    assert page.count("(removed)") == 2
-    assert "num_layers" in page
-    assert "version of torch" in page
-
-
-def test_what_was_not_recorded_has_no_section(run_directory: Path) -> None:
-    folder = run_directory / "logs/local/first"
-    (folder / "run.json").unlink()
-    (folder / "config-1234.yml").unlink()
-    run = find_run(run_directory)
-    assert run_section(run) is None
-    assert config_section(run) is None
-    (folder / "run.json").write_text('{"attempts": []}')
-    (folder / "metrics.jsonl").unlink()
+def test_a_run_without_metrics_has_no_curves(run_directory: Path) -> None:
+    (run_directory / "logs/local/first/metrics.jsonl").unlink()
     assert curve_sections(find_run(run_directory)) == []

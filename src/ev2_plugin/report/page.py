@@ -172,7 +172,7 @@ def _plot(plot: Plot) -> str:
         )
     )
     return (
-        f'<figure class="plot {_KINDS[type(plot)]}" data-plot="{plot.id}"><figcaption>{title}</figcaption>'
+        f'<figure class="plot {_KINDS[type(plot)]}" data-plot="{escape(plot.id)}"><figcaption>{title}</figcaption>'
         f'<div class="canvas" role="img" aria-label="{title}"></div>'
         f'<div class="buttons" role="group" aria-label="{title}">{buttons}</div></figure>'
     )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ev2_plugin.report.record import read_config
 from ev2_plugin.report.run_folder import Run, made_from
-from ev2_plugin.report.training import read_config
 
 
 @dataclass(frozen=True)

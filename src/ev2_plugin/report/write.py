@@ -12,10 +12,11 @@ from ev2_plugin.report.campaign import adsorbml_section
 from ev2_plugin.report.page import render
 from ev2_plugin.report.parts import Report, Section
 from ev2_plugin.report.predictions import prediction_sections
+from ev2_plugin.report.record import config_section, run_section
 from ev2_plugin.report.relaxations import relaxation_section
 from ev2_plugin.report.run_folder import Run, find_run
 from ev2_plugin.report.sources import Predictions, Relaxations, predictions_of, relaxations_of
-from ev2_plugin.report.training import config_section, curve_sections, run_section
+from ev2_plugin.report.training import curve_sections
 from ev2_plugin.storage.atomic import written_atomically
 
 WORST = 100
