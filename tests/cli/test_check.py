@@ -238,7 +238,7 @@ def test_one_sentence_for_what_is_wrong(name: str, tmp_path: Path, monkeypatch: 
     code, shown, errors = run(str(path), "--cpu", *overrides)
     assert code == 1
     assert shown == ""
-    assert errors.startswith(f"{path}: ")
+    assert errors.startswith(f"error: {path}: ")
     assert sentence.replace("DATA", str(tmp_path / "data")) in errors
     assert errors.count("\n") == 1
     assert files_below(tmp_path) == before

@@ -28,9 +28,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
 
 @pytest.mark.slow
 def test_tables(tmp_path: Path) -> None:
-    code, shown, errors = run(
-        "--config-yml", write_run(tmp_path), "--memory", "2GB", "--model.activation_checkpoint=edges"
-    )
+    code, shown, errors = run(write_run(tmp_path), "--memory", "2GB", "--model.activation_checkpoint=edges")
     assert (code, errors) == (0, "")
     assert "all of 4 structures; 8 atoms, 12.0 edges per atom" in shown
     assert "held in training │ parameters" in shown
@@ -42,7 +40,7 @@ def test_tables(tmp_path: Path) -> None:
 def test_sizes_from_the_command_line_need_no_dataset(tmp_path: Path) -> None:
     path = write_run(tmp_path, lambda content: content["dataset"]["train"].update(src="/nowhere"))
     code, shown, errors = run(
-        "--config-yml", path, "--atoms", "50", "--edges-per-atom", "12.5", "--predict", "--cpu", "--memory", "1 GiB",
+        path, "--atoms", "50", "--edges-per-atom", "12.5", "--predict", "--cpu", "--memory", "1 GiB",
         "--optim.eval_batch_size=3",
     )  # fmt: skip
     assert (code, errors) == (0, "")
@@ -78,14 +76,14 @@ def test_one_sentence_for_what_is_wrong(
     edit: Callable[[dict[str, Any]], object], arguments: list[str], sentence: str, tmp_path: Path
 ) -> None:
     path = write_run(tmp_path, edit)
-    code, shown, errors = run("--config-yml", path, "--cpu", *arguments)
+    code, shown, errors = run(path, "--cpu", *arguments)
     assert (code, shown) == (1, "")
-    assert errors.startswith(f"{path}: ")
+    assert errors.startswith(f"error: {path}: ")
     assert sentence in errors
     assert errors.count("\n") == 1
 
 
 def test_a_missing_config_is_named(tmp_path: Path) -> None:
-    code, _, errors = run("--config-yml", str(tmp_path / "no.yml"))
+    code, _, errors = run(str(tmp_path / "no.yml"))
     assert code == 1
     assert "no config" in errors

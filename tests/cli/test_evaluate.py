@@ -190,7 +190,6 @@ def test_mistakes_are_one_sentence(s2ef: tuple[Path, Path], is2re: tuple[Path, P
         ("relaxations", results, "--against", frames): "3 identifiers belong to several structures of",
         ("relaxations", tmp_path / "empty", "--against", labels): "holds neither relaxed.jsonl nor",
         ("relaxations", results, "--against", labels, "--energies", energies): "hold relaxed energies already",
-        ("relaxations", results, "--against", labels, "--forces", "dft"): "--forces dft: emt is built in",
         ("relaxations", results, "--against", labels, "--calculator", "no.Such"): "No module named 'no'",
         ("relaxations", results, "--against", labels, "--forces", "emt", "--calculator", "a.B"): "give one",
         ("relaxations", results, "--against", labels, "--calculator-args", '{"a": 1}'): "goes with --calculator",

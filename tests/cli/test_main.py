@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,23 +48,63 @@ def test_version_names_what_a_bug_report_needs() -> None:
     assert "torch 2." in result.stdout
 
 
-def test_fairchem_help_is_that_of_the_host(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", ["fairchem", "train"])
+def test_help_of_runs_is_that_of_the_host(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     # Not through CliRunner's own streams: argparse prints to the real ones.
     with pytest.raises(SystemExit) as exit_info:
-        app(["fairchem", "--help"])
+        app([command, "--help"])
     assert exit_info.value.code == 0
     printed = capsys.readouterr().out
-    assert "usage: ev2 fairchem" in printed
-    assert "--config-yml" in printed
+    assert f"usage: ev2 {command}" in printed
+    assert "--slurm-partition" in printed
+    assert ("--config-yml" in printed) == (command == "fairchem")
 
 
-def test_fairchem_passes_flags_and_overrides_through(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Runs that would have been started: parsed flags and overrides."""
     from ev2_plugin.integration import launcher
 
-    received: list[str] = []
-    monkeypatch.setattr(launcher, "read_request", lambda argv: argv)
-    monkeypatch.setattr(launcher, "start", received.extend)
-    arguments = ["--mode", "train", "--config-yml", "a.yml", "--cpu", "--optim.lr_initial=1e-3"]
+    received: list[Any] = []
+    monkeypatch.setattr(launcher, "read_request", lambda argv, parser: parser.parse_known_args(argv))
+    monkeypatch.setattr(launcher, "start", received.append)
+    return received
+
+
+def test_fairchem_passes_flags_and_overrides_through(started: list[Any]) -> None:
+    arguments = ["--mode", "predict", "--config-yml", "a.yml", "--cpu", "--optim.lr_initial=1e-3"]
     result = CliRunner().invoke(app, ["fairchem", *arguments])
     assert result.exit_code == 0, result.output
-    assert received == arguments
+    [(flags, overrides)] = started
+    assert (flags.mode, flags.config_yml, flags.cpu, flags.num_gpus) == ("predict", Path("a.yml"), True, 1)
+    assert overrides == ["--optim.lr_initial=1e-3"]
+
+
+def test_train_is_fairchem_in_mode_train(started: list[Any]) -> None:
+    flags = ["--num-gpus", "2", "--amp", "--optim.lr_initial=1e-3"]
+    for arguments in (
+        ["train", "a.yml", *flags],
+        ["train", *flags, "a.yml"],
+        ["fairchem", "--mode", "train", "--config-yml", "a.yml", *flags],
+    ):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+    first, second, host = started
+    assert first == second == host
+    assert (host[0].mode, host[0].num_gpus, host[1]) == ("train", 2, ["--optim.lr_initial=1e-3"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "the following arguments are required: CONFIG"),
+        (["--config-yml", "a.yml"], "the run file needs no flag here: ev2 train a.yml"),
+        (["a.yml", "--mode", "predict"], "invalid choice: 'predict' (choose from 'train')"),
+        (["a.yml", "--num-gpus", "0"], "--num-gpus (ranks per node) and --num-nodes must be at least 1"),
+    ],
+)
+def test_train_says_what_it_needs(arguments: list[str], said: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        app(["train", *arguments])
+    assert exit_info.value.code == 2
+    assert said in capfd.readouterr().err

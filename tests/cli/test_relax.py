@@ -183,7 +183,6 @@ def test_a_model_relaxes_as_run_relaxations_does(checkpoint: Path, tmp_path: Pat
         (["--calculator", "emt", "--checkpoint", "model.pt"], "give --checkpoint FILE, or --calculator emt instead"),
         (["--calculator", "dft"], "calculator 'dft': choose emt"),
         (["--checkpoint", "nowhere.pt"], "nowhere.pt"),
-        (["--calculator", "emt", "--optimizer", "bfgs"], "choose lbfgs or fire"),
         (["--calculator", "emt", "--fmax", "-1"], "fmax must be a force"),
         (["--calculator", "emt", "--out", "relaxed.cif"], "not as '.cif'"),
         (["--calculator", "emt", "nowhere.xyz"], "nowhere.xyz: no such file"),

@@ -80,15 +80,15 @@ def test_a_file_with_faults_is_refused(predicted: dict[str, tuple[Path, Path]], 
         np.savez(out, **{**file, "id_ids": np.array(["97_3", "99_2", "101_1", "9_9"])})
     ids = tmp_path / "ids.tsv"
     result = ev2("submission", "check", out, *arguments, *options(predicted, 0), "--ids-to", ids)
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     words = " ".join(result.stdout.replace("│", " ").split())
     assert "missing ids: 1 of the data set's 4: 103_0" in words
     assert "unknown ids: 1 are not in the data set: 9_9" in words
-    assert result.stderr.strip().splitlines()[-1] == f"error: {out} must not be sent"
+    assert result.stderr.strip().splitlines()[-1] == f"{out} must not be sent"
     assert ids.read_text() == "id\tmissing ids\t103_0\nid\tunknown ids\t9_9\n"
 
     result = ev2("submission", "check", out, *arguments, "--id", predicted["id"][0], "--json")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     verdict = json.loads(result.stdout)
     assert verdict["passes"] is False
     assert [split["split"] for split in verdict["splits"]] == ["id", "ood"]
@@ -113,7 +113,7 @@ def test_building_refuses_faults_and_shows_them(predicted: dict[str, tuple[Path,
     result = ev2("submission", "build", *arguments, "--out", out, "--json")
     assert json.loads(result.stdout)["splits"][0]["faults"][0]["kind"] == "dtype"
     assert ev2("submission", "build", *arguments, "--out", out, "--allow-float16").exit_code == 0
-    assert ev2("submission", "check", out, "--task", "s2ef", "--dataset", "oc22").exit_code == 1
+    assert ev2("submission", "check", out, "--task", "s2ef", "--dataset", "oc22").exit_code == 3
     assert ev2("submission", "check", out, "--task", "s2ef", "--dataset", "oc22", "--allow-float16").exit_code == 0
 
 
@@ -123,8 +123,6 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
     for arguments, said in {
         ("check", file, "--task", "s2ef"): "is no .npz archive",
         ("check", nowhere, "--task", "s2ef"): "there is no file",
-        ("check", file, "--task", "s2"): "task 's2': choose one of s2ef, is2re, is2rs",
-        ("check", file, "--task", "s2ef", "--dataset", "oc23"): "dataset 'oc23': choose one of oc20, oc22",
         ("build", "--task", "s2ef", "--id", file, "--out", nowhere): "missing: ood_ads, ood_cat, ood_both",
     }.items():
         result = ev2("submission", *arguments)

@@ -37,7 +37,7 @@ def test_no_code_stands_outside_of_blocks(page: Path) -> None:
 
 @pytest.mark.parametrize("block", of("text"), ids=str)
 def test_output_holds_no_command(block: Block) -> None:
-    assert not re.search(r"^\s*(\$ |ev2 (?!check CONFIG|estimate --config-yml CONFIG))", block.text, re.MULTILINE)
+    assert not re.search(r"^\s*(\$ |ev2 (?!check CONFIG|estimate CONFIG))", block.text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("block", of("yaml", "json"), ids=str)

@@ -1,20 +1,20 @@
 """`ev2 estimate`: peak memory and the largest batch of a config."""
 
 import re
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from ev2_plugin.cli.json_output import JsonOption, print_json
+from ev2_plugin.cli.options import ConfigArgument, OverridesArgument
+from ev2_plugin.cli.terminal import one_sentence_errors
 
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
 def estimate(
-    config_yml: Annotated[Path, typer.Option(help="Run file, as for `ev2 fairchem`.")],
-    arguments: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[--key.sub=value ...]", help="Overrides; other flags of `ev2 fairchem`."),
-    ] = None,
+    config: ConfigArgument,
+    arguments: OverridesArgument = None,
     train: Annotated[bool | None, typer.Option("--train/--predict", help="Only training, or only predictions.")] = None,
     memory: Annotated[
         str | None, typer.Option(help="Of the device, like 80GB or 141GB; without it, of the GPU or computer here.")
@@ -24,37 +24,41 @@ def estimate(
     edges_per_atom: Annotated[float | None, typer.Option(help="Edges per atom, instead of a dataset.")] = None,
     num_gpus: Annotated[int, typer.Option(min=1, help="Processes per node of the run that is meant.")] = 1,
     num_nodes: Annotated[int, typer.Option(min=1, help="Its nodes.")] = 1,
+    as_json: JsonOption = False,
 ) -> None:
     """Estimate peak memory and the largest batch, for every level of activation_checkpoint.
 
     The model is followed through a step on tensors without data: nothing is trained, and no GPU is needed.
+
+    Example: ev2 estimate oc20/s2ef_2M_83M.yml --memory 80GB --atoms 73 --edges-per-atom 20
     """
     from rich.console import Console
 
     from ev2_plugin.integration import estimate as library
     from ev2_plugin.integration.check.dry_run import training_config
     from ev2_plugin.integration.dataset_sizes import dataset_sizes, given_sizes
-    from ev2_plugin.integration.estimate_table import batch_table, held_table
+    from ev2_plugin.integration.estimate_table import as_dict, batch_table, held_table
 
     flags = ["--num-gpus", str(num_gpus), "--num-nodes", str(num_nodes), *(["--cpu"] if cpu else [])]
-    try:
+    with one_sentence_errors(about=config):
         if (atoms is None) != (edges_per_atom is None):
             raise ValueError("--atoms and --edges-per-atom belong together: give both or neither")
-        config = training_config(config_yml, [*flags, *(arguments or [])])
+        run = training_config(config, [*flags, *(arguments or [])])
         device_type, name, available = _device(cpu, None if memory is None else _bytes(memory))
         with Console(stderr=True).status("reading sizes, following a step of every kind"):
             if atoms is not None and edges_per_atom is not None:
                 sizes = given_sizes(atoms, edges_per_atom)
             else:
-                sizes = dataset_sizes(config)
+                sizes = dataset_sizes(run)
             uses = (True, False) if train is None else (train,)
-            estimates = library.estimate(config, sizes, device_type, available, uses)
-    except (ImportError, OSError, ValueError) as error:
-        typer.secho(f"{config_yml}: {error}", err=True, fg=typer.colors.RED)
-        raise typer.Exit(1) from error
+            estimates = library.estimate(run, sizes, device_type, available, uses)
+    if as_json:
+        device = {"name": name, "type": device_type, "memory": available}
+        print_json({"config": config, "device": device, **as_dict(estimates, sizes, library.configured_level(run))})
+        return
     console = Console()
-    console.print(held_table(estimates, sizes, str(config_yml)))
-    console.print(batch_table(estimates, library.configured_level(config), available, name))
+    console.print(held_table(estimates, sizes, str(config)))
+    console.print(batch_table(estimates, library.configured_level(run), available, name))
 
 
 def _bytes(text: str) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from ev2_plugin.cli.json_output import JsonOption, print_json
 from ev2_plugin.cli.terminal import one_sentence_errors
 from ev2_plugin.progress import show_progress
 
@@ -27,7 +29,12 @@ Out = Annotated[Path | None, typer.Option(help="Folder for metrics.json, per_str
 Adsorbates = Annotated[
     Path | None, typer.Option(help="JSON of adsorbate names by sid; by composition of tag 2 without it.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print what metrics.json holds instead of tables.")]
+
+
+class ForceSource(StrEnum):
+    """Calculators that are built in."""
+
+    EMT = "emt"
 
 
 @evaluate.command()
@@ -36,9 +43,12 @@ def predictions(
     against: Against,
     out: Out = None,
     adsorbates: Adsorbates = None,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Compare predicted energies and forces with their labels."""
+    """Compare predicted energies and forces with their labels.
+
+    Example: ev2 evaluate predictions results/s2ef_predictions.npz --against data/mine/val --out evaluation
+    """
     from ev2_plugin.data.predictions import has_forces, read_energies, read_s2ef_predictions
     from ev2_plugin.evaluation.breakdowns import evaluate_predictions
     from ev2_plugin.evaluation.output import as_json as content_of
@@ -66,15 +76,18 @@ def relaxations(
     ],
     against: Against,
     energies: Annotated[Path | None, typer.Option(help=".npz of relaxed energies, where SOURCES hold none.")] = None,
-    forces: Annotated[str | None, typer.Option(help="Judge forces on relaxed structures by: emt.")] = None,
+    forces: Annotated[ForceSource | None, typer.Option(help="Judge forces on relaxed structures by this.")] = None,
     calculator: Annotated[str | None, typer.Option(help="Or by an ASE calculator, as package.module.Class.")] = None,
     calculator_args: Annotated[str, typer.Option(help="JSON object of its keyword arguments.")] = "{}",
     workers: Annotated[int, typer.Option(min=1, help="Processes that run the calculator.")] = 1,
     out: Out = None,
     adsorbates: Adsorbates = None,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Compare relaxed structures and energies with those of the reference."""
+    """Compare relaxed structures and energies with those of the reference.
+
+    Example: ev2 evaluate relaxations relaxed.extxyz.work --against data/mine/test --forces emt
+    """
     from ev2_plugin.evaluation.breakdowns import evaluate_relaxations
     from ev2_plugin.evaluation.force_oracle import largest_forces, relaxed_structure
     from ev2_plugin.evaluation.output import as_json as content_of
@@ -108,13 +121,11 @@ def relaxations(
     _show(evaluation, content, out, as_json)
 
 
-def _oracle(forces: str | None, calculator: str | None, arguments: str) -> ForceOracle | None:
+def _oracle(forces: ForceSource | None, calculator: str | None, arguments: str) -> ForceOracle | None:
     from ev2_plugin.evaluation.force_oracle import ForceOracle
 
     if forces is not None and calculator is not None:
         raise ValueError("--forces and --calculator both name the source of forces: give one")
-    if forces not in (None, "emt"):
-        raise ValueError(f"--forces {forces}: emt is built in; name another ASE calculator by --calculator")
     try:
         keywords = json.loads(arguments)
     except json.JSONDecodeError as error:
@@ -196,7 +207,7 @@ def _show(evaluation: Evaluation, content: dict[str, Any], out: Path | None, as_
     from ev2_plugin.evaluation.tables import breakdown_table, metrics_table
 
     if as_json:
-        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        print_json(content)
         return
     console = Console()
     console.print(metrics_table(evaluation))

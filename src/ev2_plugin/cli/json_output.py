@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,8 +18,8 @@ def print_json(content: Any) -> None:
     """Print a document.
 
     Args:
-        content: Mappings, sequences, strings, numbers and paths; a number that JSON does not have (NaN, infinity)
-            becomes null.
+        content: Mappings, sequences, dataclasses, strings, numbers and paths; a number that JSON does not have (NaN,
+            infinity) becomes null.
 
     Raises:
         TypeError: If something in it is none of these.
@@ -27,6 +28,8 @@ def print_json(content: Any) -> None:
 
 
 def _plain(content: Any) -> Any:
+    if is_dataclass(content) and not isinstance(content, type):
+        return {field.name: _plain(getattr(content, field.name)) for field in fields(content)}
     if isinstance(content, Mapping):
         return {str(key): _plain(value) for key, value in content.items()}
     if isinstance(content, list | tuple):

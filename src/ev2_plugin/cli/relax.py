@@ -9,7 +9,9 @@ import typer
 
 from ev2_plugin.cli import exit_codes
 from ev2_plugin.cli.json_output import JsonOption, print_json
-from ev2_plugin.cli.terminal import TrustOption, one_sentence_errors, stoppable
+from ev2_plugin.cli.options import DeviceOption, OptimizerName
+from ev2_plugin.cli.terminal import TrustOption, one_sentence_errors
+from ev2_plugin.progress import print_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,10 +31,10 @@ def relax(
     out: Annotated[Path, typer.Option(help="*.extxyz or *.traj; work is kept beside it in OUT.work.")] = Path(
         "relaxed.extxyz"
     ),
-    optimizer: Annotated[str, typer.Option(help="lbfgs or fire.")] = "lbfgs",
+    optimizer: Annotated[OptimizerName, typer.Option(help="How atoms move.")] = OptimizerName.LBFGS,
     fmax: Annotated[float, typer.Option(help="Converged when no free atom feels a larger force (eV/Å).")] = 0.02,
     steps: Annotated[int, typer.Option(min=0, help="Most steps of a structure.")] = 300,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    device: DeviceOption = "auto",
     trajectories: Annotated[Path | None, typer.Option(help="Folder for all frames, <id>.traj.")] = None,
     batch_edges: Annotated[
         int | None, typer.Option(min=1, help="Most edges of a batch; without it, what fits into the GPU.")
@@ -43,8 +45,10 @@ def relax(
     """Relax structures, many at once; the same call goes on where one was stopped.
 
     Exit status: 0 all converged, 3 some did not within the steps, 1 error.
+
+    Example: ev2 relax slabs/*.vasp --checkpoint best_checkpoint.pt --out relaxed.extxyz
     """
-    with stoppable(), one_sentence_errors():
+    with one_sentence_errors():
         if (checkpoint is None) == (calculator is None):
             raise ValueError("give --checkpoint FILE, or --calculator emt instead")
         from ev2_plugin.integration.relax_files import relax_files
@@ -53,7 +57,7 @@ def relax(
 
         settings = Settings(_optimizer(optimizer), fmax, steps)
         forces = _forces(checkpoint, calculator or "", device, trust)
-        with relaxation_progress(lambda line: typer.echo(line, err=True)) as follow:
+        with relaxation_progress(print_line) as follow:
             found = relax_files(
                 files,
                 forces,
@@ -84,13 +88,11 @@ def _forces(checkpoint: Path | None, calculator: str, device: str, trust: bool) 
     return forces_of_checkpoint(checkpoint, device, trust=trust)
 
 
-def _optimizer(name: str) -> Optimizer:
+def _optimizer(name: OptimizerName) -> Optimizer:
     from ev2_plugin.relax.fire import FIRE
     from ev2_plugin.relax.lbfgs import LBFGS
 
-    if name not in ("lbfgs", "fire"):
-        raise ValueError(f"--optimizer {name}: choose lbfgs or fire")
-    return LBFGS() if name == "lbfgs" else FIRE()
+    return LBFGS() if name is OptimizerName.LBFGS else FIRE()
 
 
 def _content(found: RelaxedFiles, out: Path) -> dict[str, object]:

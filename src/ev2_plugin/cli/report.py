@@ -25,7 +25,10 @@ def report(
     worst: Annotated[int, typer.Option(min=1, help="Structures with the largest errors to show, of each kind.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
-    """Curves, errors, structures and tables of a run in one HTML file, which needs no network."""
+    """Curves, errors, structures and tables of a run in one HTML file, which needs no network.
+
+    Example: ev2 report runs/logs/local/it --out report.html
+    """
     with one_sentence_errors(), show_progress() as follow:
         from ev2_plugin.report.write import write_report
 

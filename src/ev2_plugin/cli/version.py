@@ -6,11 +6,22 @@ from importlib.metadata import version as installed_version
 import typer
 
 import ev2_plugin
+from ev2_plugin.cli.json_output import JsonOption, print_json
 
 
-def version() -> None:
-    """Print the versions of the plugin and of what it runs on."""
-    typer.echo(f"ev2-plugin {ev2_plugin.__version__}")
-    for package in ("fairchem-core", "torch", "torch-geometric", "e3nn"):
-        typer.echo(f"{package} {installed_version(package)}")
-    typer.echo(f"python {platform.python_version()}")
+def version(as_json: JsonOption = False) -> None:
+    """Print the versions of the plugin and of what it runs on.
+
+    Example: ev2 version --json
+    """
+    packages = ("fairchem-core", "torch", "torch-geometric", "e3nn")
+    versions = {
+        "ev2-plugin": ev2_plugin.__version__,
+        **{package: installed_version(package) for package in packages},
+        "python": platform.python_version(),
+    }
+    if as_json:
+        print_json(versions)
+        return
+    for name, number in versions.items():
+        typer.echo(f"{name} {number}")

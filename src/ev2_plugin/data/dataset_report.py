@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from ev2_plugin.data.energy_kind import EnergyKind
 from ev2_plugin.data.references import CompositionFit
@@ -82,6 +84,13 @@ class Range:
         """The root mean square."""
         return float(np.sqrt(self.squares / self.count))
 
+    def as_dict(self) -> dict[str, float] | None:
+        """Everything as JSON has it; None without a number."""
+        if not self.count:
+            return None
+        kept = {"count": self.count, "smallest": self.smallest, "largest": self.largest}
+        return {**kept, "mean": self.mean, "rms": self.rms}
+
 
 @dataclass
 class Inspection:
@@ -129,3 +138,27 @@ class Inspection:
     def is_fit(self) -> bool:
         """Whether nothing was found that would break training."""
         return not any(finding.fatal for finding in self.findings)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as JSON has it."""
+        spread = self.energies.spread() if self.energies.num_structures > 1 else None
+        return {
+            "files": [str(path) for path in self.files],
+            "structures": self.structures,
+            "keys": dict(sorted(self.keys.items())),
+            "elements": {chemical_symbols[number]: count for number, count in sorted(self.elements.items())},
+            "periodicity": {"".join("FT"[flag] for flag in flags): count for flags, count in self.periodicity.items()},
+            "atoms": self.atoms.as_dict(),
+            "edges": self.edges.as_dict(),
+            "edges_per_atom": self.degrees.as_dict(),
+            "atom_kinds": dict(sorted(self.atom_kinds.items())),
+            "labels": {key: values.as_dict() for key, values in sorted(self.labels.items())},
+            "energy_key": self.energy_key,
+            "energy_mean": None if spread is None else spread.mean,
+            "energy_std": None if spread is None else spread.std,
+            "energy_kind": None if self.kind is None else self.kind.name,
+            "forces": self.all_forces.as_dict(),
+            "forces_of_free_atoms": self.free_forces.as_dict(),
+            "findings": [asdict(finding) for finding in self.findings],
+            "is_fit": self.is_fit,
+        }

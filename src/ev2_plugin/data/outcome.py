@@ -45,7 +45,7 @@ class Outcome:
 
 def start_command(run_file: Path) -> str:
     """Return the command that trains with a run file."""
-    return f"ev2 fairchem --mode train --config-yml {run_file} --run-dir runs"
+    return f"ev2 train {run_file} --run-dir runs"
 
 
 def describe(

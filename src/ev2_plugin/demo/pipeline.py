@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from ase.io import Trajectory
@@ -69,6 +70,20 @@ class DemoResult:
     comparison: S2EFComparison
     relaxations: RelaxationSummary
     figures: tuple[Path, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as JSON has it: errors in eV and eV/Å, with those of the mean predictor, and the relaxations."""
+        errors = {
+            name: {"mae": one.mae, "mean_predictor_mae": one.mean_predictor_mae, "ratio": one.ratio}
+            for name, one in (("energy", self.comparison.energy), ("forces", self.comparison.forces))
+        }
+        return {
+            "folder": str(self.folder),
+            "frames": len(self.comparison.sids),
+            "errors": errors,
+            "relaxations": asdict(self.relaxations),
+            "figures": [str(path) for path in self.figures],
+        }
 
 
 def run_demo(runs_dir: Path, *, seed: int = 0, quick: bool = False, console: Console | None = None) -> DemoResult:

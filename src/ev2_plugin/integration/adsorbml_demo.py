@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,8 +41,11 @@ def run_demo(out: Path, checkpoint: Path | None, seed: int, report: Report) -> S
         report: Called with a stage, what of it is done, and all of it.
 
     Raises:
+        FileNotFoundError: If there is no such checkpoint.
         ValueError: If the folder holds another campaign.
     """
+    if checkpoint is not None and not checkpoint.is_file():
+        raise FileNotFoundError(errno.ENOENT, "no such checkpoint", str(checkpoint))
     campaign = Campaign(out)
     place_all(
         campaign,

@@ -1,8 +1,10 @@
-"""Memory estimates as a table for the terminal."""
+"""Memory estimates as tables for the terminal, and for programs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -68,3 +70,38 @@ def batch_table(estimates: Sequence[UseEstimate], configured: str, memory: int, 
             f"{one.most_atoms:,}",
         )
     return table
+
+
+def as_dict(estimates: Sequence[UseEstimate], sizes: StructureSizes, configured: str) -> dict[str, Any]:
+    """All estimates as JSON has them, memory in bytes.
+
+    Args:
+        estimates: Of all uses.
+        sizes: Of the structures.
+        configured: The level of `activation_checkpoint` that the config sets.
+    """
+    structures = {
+        "source": sizes.source,
+        "fewest_atoms": sizes.natoms[-1],
+        "most_atoms": sizes.natoms[0],
+        "mean_atoms": sizes.mean_atoms,
+        "edges_per_atom": sizes.edges_per_atom,
+    }
+    uses = [
+        {
+            "training": one.use.training,
+            "activation_checkpoint": one.use.level,
+            "configured": one.use.level == configured,
+            "batch_size": one.batch_size,
+            "held": {**asdict(one.held), "total": one.held.total},
+            "peak": one.peak,
+            "peak_of_largest_structures": one.worst,
+            "fixed": one.fixed,
+            "per_atom": one.per_atom,
+            "per_edge": one.per_edge,
+            "largest_batch": one.largest_batch,
+            "most_atoms": one.most_atoms,
+        }
+        for one in estimates
+    ]
+    return {"structures": structures, "uses": uses}

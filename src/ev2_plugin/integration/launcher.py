@@ -9,26 +9,25 @@ from pathlib import Path
 
 import torch
 from fairchem.core.common import distutils
-from fairchem.core.common.flags import Flags
 from fairchem.core.common.utils import save_experiment_log, setup_logging
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ev2_plugin.integration.check.settings import check_settings
+from ev2_plugin.integration.flags import fairchem_parser
 from ev2_plugin.integration.host_classes import only_needed_imports
 from ev2_plugin.integration.job_script import after_the_run, before_the_run
 from ev2_plugin.integration.known_keys import names_our_trainer
 from ev2_plugin.integration.preflight import check_datasets
 from ev2_plugin.integration.rank_groups import ranks_per_batch
 from ev2_plugin.integration.run_config import (
-    TRUST_HELP,
     Config,
     build_run_config,
     expand_sweep,
     without_unread_datasets,
 )
 from ev2_plugin.integration.runner import Runner, run_rank
-from ev2_plugin.integration.slurm import CLUSTERS, open_executor, partition_has_gpus, refusals
+from ev2_plugin.integration.slurm import open_executor, partition_has_gpus, refusals
 from ev2_plugin.training.stopping import Stopped
 
 _TIME_LIMITS = 100
@@ -67,11 +66,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     start(read_request(argv))
 
 
-def read_request(argv: Sequence[str] | None) -> Request:
+def read_request(argv: Sequence[str] | None, parser: argparse.ArgumentParser | None = None) -> Request:
     """Read flags and config and look for mistakes: an error now is worth more than one in a queued job's log.
 
     Args:
         argv: As for `main`.
+        parser: Of the flags; that of `ev2 fairchem` if None.
 
     Raises:
         FileNotFoundError: If the config, one of its includes, a dataset or the checkpoint does not exist.
@@ -79,15 +79,7 @@ def read_request(argv: Sequence[str] | None) -> Request:
         ValueError: If the config or an override is wrong, or a dataset is empty or lacks labels.
     """
     setup_logging()
-    parser = Flags().get_parser()
-    parser.prog = "ev2 fairchem"
-    parser.add_argument(
-        "--cluster",
-        choices=CLUSTERS,
-        default="slurm",
-        help="Where --submit runs: SLURM, or this machine, in the background",
-    )
-    parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
+    parser = parser or fairchem_parser()
     args, overrides = parser.parse_known_args(argv)
     if args.num_gpus < 1 or args.num_nodes < 1:
         parser.error("--num-gpus (ranks per node) and --num-nodes must be at least 1")

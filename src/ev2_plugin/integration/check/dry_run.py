@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from fairchem.core.common import distutils
-from fairchem.core.common.flags import Flags
 from fairchem.core.common.utils import new_trainer_context
 from fairchem.core.models.base import HydraModel
 from torch import nn
@@ -29,11 +28,12 @@ from ev2_plugin.integration.check.report import CheckReport
 from ev2_plugin.integration.check.settings import check_settings
 from ev2_plugin.integration.check.step import run_step
 from ev2_plugin.integration.check.survey import Survey, survey
+from ev2_plugin.integration.flags import fairchem_parser
 from ev2_plugin.integration.host_classes import only_needed_imports
 from ev2_plugin.integration.host_reading import is_trusted
 from ev2_plugin.integration.known_keys import CONVERTING_TRAINERS
 from ev2_plugin.integration.preflight import check_checkpoint, check_datasets, needed_labels
-from ev2_plugin.integration.run_config import TRUST_HELP, Config, build_run_config
+from ev2_plugin.integration.run_config import Config, build_run_config
 
 STRUCTURES_ON_CPU = 2
 
@@ -45,10 +45,8 @@ def training_config(path: Path, arguments: Sequence[str]) -> Config:
         FileNotFoundError: If the file or one that it includes is not found.
         ValueError: If files or overrides are wrong.
     """
-    parser = Flags().get_parser()
-    parser.prog = "ev2 check"
-    parser.add_argument("--trust", action="store_true", help=TRUST_HELP)
-    return build_run_config(*parser.parse_known_args(["--mode", "train", "--config-yml", str(path), *arguments]))
+    flags = ["--mode", "train", "--config-yml", str(path), *arguments]
+    return build_run_config(*fairchem_parser("ev2 check").parse_known_args(flags))
 
 
 def dry_run(config: Config, structures: int | None = None) -> CheckReport:

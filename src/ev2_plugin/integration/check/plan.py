@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ev2_plugin.integration.check.optim import planned_batches
@@ -45,6 +45,18 @@ class TrainingPlan:
     def total_steps(self) -> int:
         """Optimiser steps of the whole training."""
         return max(math.ceil(self.batches_per_epoch * self.epochs / self.batches.accumulation), 1)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as JSON has it."""
+        return {
+            **asdict(self.batches),
+            "global_batch_size": self.batches.global_batch_size,
+            "epochs": self.epochs,
+            "steps_per_epoch": self.steps_per_epoch,
+            "total_steps": self.total_steps,
+            "peak_rate": self.peak_rate,
+            "schedule": self.schedule if isinstance(self.schedule, str) else asdict(self.schedule),
+        }
 
 
 def plan_training(config: Mapping[str, Any], structures: int) -> TrainingPlan:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from ev2_plugin.integration.check.labels import LabelFacts
 from ev2_plugin.integration.check.memory import TrainingMemory
@@ -81,3 +82,31 @@ class CheckReport:
     def seconds_per_step(self) -> float:
         """Estimated time of an optimiser step, with all batches that it accumulates, on the device of the dry run."""
         return self.step.seconds * self.scale * self.plan.batches.accumulation
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as JSON has it; times in seconds, memory in bytes."""
+        return {
+            "model": self.model,
+            "trainer": self.trainer,
+            "parameters": self.parameters,
+            "backbone_parameters": self.backbone_parameters,
+            "head_parameters": self.head_parameters,
+            "splits": {
+                one.split: {
+                    "structures": one.structures,
+                    "fewest_atoms": min(one.natoms),
+                    "most_atoms": max(one.natoms),
+                    "mean_atoms": one.mean_atoms,
+                    "sampled": len(one.natoms),
+                }
+                for one in self.surveys
+            },
+            "edges_per_atom": self.step.edges_per_atom,
+            "labels": [asdict(facts) for facts in self.labels],
+            "energy_kind": self.energy_kind,
+            "plan": self.plan.as_dict(),
+            "step": asdict(self.step),
+            "seconds_per_step": self.seconds_per_step,
+            "memory": {**asdict(self.memory), "total": self.memory.total},
+            "warnings": list(self.warnings),
+        }
