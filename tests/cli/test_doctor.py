@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from ev2_plugin.doctor.versions import requirements
+
 NO_TORCH = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
 BLOCKED = """
 import sys
@@ -188,3 +190,19 @@ def test_the_table_shows_lines_that_can_be_copied(tmp_path: Path) -> None:
     (line,) = (line for line in done.stdout.splitlines() if line.endswith('"torch>=2.4"'))
     assert " install --" in line or " pip install " in line
     assert "1 error," in done.stdout
+
+
+def test_the_command_itself_stands_on_nothing_that_may_be_broken() -> None:
+    code = (
+        "import sys, ev2_plugin.cli.main, ev2_plugin.doctor.examination, ev2_plugin.doctor.table\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    needed = _direct_requirements() - {"typer", "rich"}
+    assert "torch" in needed
+    assert needed.isdisjoint(shown.stdout.split())
+
+
+def _direct_requirements() -> set[str]:
+    names = {one.name.replace("-", "_") for one in requirements("ev2-plugin").values()}
+    return names | {"fairchem", "yaml", "packaging"}
