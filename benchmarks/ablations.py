@@ -27,8 +27,9 @@ from ev2_plugin.data.statistics import compute_statistics
 from ev2_plugin.demo.dataset import DatasetFolder, DatasetSize, build_dataset
 from ev2_plugin.integration.backbone import EquiformerV2
 from ev2_plugin.integration.run_config import find_config, load_config
+from ev2_plugin.integration.timing import machine
 from ev2_plugin.nn.activation import num_gates
-from harness import commit, machine
+from harness import commit
 from marked_page import replace_section
 from training_runs import new_folder, short_training, train, write_recipe
 

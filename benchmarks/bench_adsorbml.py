@@ -25,8 +25,9 @@ from adsorbml_campaign import Size, make_campaign
 from ev2_plugin.adsorbml.campaign import Campaign
 from ev2_plugin.adsorbml.records import RelaxedConfiguration
 from ev2_plugin.adsorbml.tables import read_table
+from ev2_plugin.integration.timing import require_agreement
 from ev2_plugin.relax.folder import read_relaxed
-from harness import arguments, prepare, require_agreement, result_file
+from harness import arguments, prepare, result_file
 
 NAME = "adsorbml"
 QUESTION = "What does AdsorbML's post-processing of relaxed structures take?"

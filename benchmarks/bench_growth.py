@@ -15,8 +15,9 @@ from ase import Atoms
 from rich.console import Console
 
 from ev2_plugin.integration.fidelity import batch_with_edges
-from harness import alternating, arguments, available_megabytes, peak_megabytes, prepare, result_file
-from pairing import HOST, OURS, Contender, Setting, check, contenders, runs
+from ev2_plugin.integration.pairing import HOST, OURS, Contender, Setting, check, contenders, runs
+from ev2_plugin.integration.timing import alternating
+from harness import arguments, available_megabytes, peak_megabytes, prepare, result_file
 from problems import RULE, settings, slab
 
 NAME = "growth"

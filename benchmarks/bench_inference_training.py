@@ -14,8 +14,9 @@ import torch
 from torch_geometric.data import Batch
 
 from ev2_plugin.integration.fidelity import batch_with_edges
-from harness import ResultFile, alternating, arguments, each, peak_megabytes, prepare, result_file
-from pairing import HOST, OURS, Agreement, Contender, Setting, check, contenders, runs
+from ev2_plugin.integration.pairing import HOST, OURS, Agreement, Contender, Setting, check, contenders, runs
+from ev2_plugin.integration.timing import alternating
+from harness import ResultFile, arguments, each, peak_megabytes, prepare, result_file
 from problems import RULE, settings, slab
 
 NAME = "inference_training"

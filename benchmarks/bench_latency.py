@@ -11,8 +11,9 @@ import torch
 from torch_geometric.data import Batch
 
 from ev2_plugin.integration.fidelity import batch_with_edges
-from harness import ResultFile, alternating, arguments, each, prepare, result_file
-from pairing import HOST, OURS, Contender, Setting, check, contenders, runs
+from ev2_plugin.integration.pairing import HOST, OURS, Contender, Setting, check, contenders, runs
+from ev2_plugin.integration.timing import alternating
+from harness import ResultFile, arguments, each, prepare, result_file
 from problems import RULE, eighty_atoms, settings, slab
 
 NAME = "latency"

@@ -21,16 +21,8 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from ev2_plugin.graph import EdgeGraph, NeighborRule, radius_graph
-from harness import (
-    Run,
-    alternating,
-    arguments,
-    available_megabytes,
-    peak_megabytes,
-    prepare,
-    require_agreement,
-    result_file,
-)
+from ev2_plugin.integration.timing import Run, alternating, require_agreement
+from harness import arguments, available_megabytes, peak_megabytes, prepare, result_file
 from performance_tables import comparisons
 from problems import RULE, slab
 

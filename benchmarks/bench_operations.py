@@ -14,12 +14,13 @@ from rich.console import Console
 
 from ceilings import Ceilings, measure_ceilings
 from ev2_plugin.integration.fidelity import relative
+from ev2_plugin.integration.pairing import LIMITS
+from ev2_plugin.integration.timing import Run, alternating, require_agreement
 from ev2_plugin.model.config import ModelConfig
 from ev2_plugin.model.presets import OC20_31M, OC20_83M
 from ev2_plugin.ops.backend import Operations, operations
-from harness import ResultFile, Run, alternating, arguments, prepare, require_agreement, result_file
+from harness import ResultFile, arguments, prepare, result_file
 from operation_cases import OperationCase, cases, gradients
-from pairing import LIMITS
 
 NAME = "operations"
 QUESTION = "How far is each operation from the least time this machine needs for its arithmetic or its bytes?"

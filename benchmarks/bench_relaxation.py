@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from ev2_plugin.demo.host import run_host
 from fairchem.core.common import distutils
 from fairchem.core.common.flags import Flags
 from fairchem.core.common.utils import new_trainer_context
@@ -31,13 +32,13 @@ from torch_geometric.data import Data
 from ev2_plugin.data.lmdb import read_lmdb, write_lmdb
 from ev2_plugin.data.predictions import read_relaxed_positions
 from ev2_plugin.data.structures import data_to_structure
-from ev2_plugin.demo.host import run_host
 from ev2_plugin.integration.host_classes import only_needed_imports
 from ev2_plugin.integration.loading import load_potential
 from ev2_plugin.integration.run_config import build_run_config, load_config
+from ev2_plugin.integration.timing import require_agreement
 from ev2_plugin.potential.structures import from_atoms
 from ev2_plugin.relax.folder import read_relaxed
-from harness import arguments, prepare, require_agreement, result_file
+from harness import arguments, prepare, result_file
 
 SHAKEN = (0.02, 0.5)  # Å, spread geometrically over the structures
 FMAX, STEPS = 0.03, 200  # eV/Å and the limit of steps

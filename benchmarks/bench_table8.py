@@ -14,8 +14,8 @@ import torch
 
 from bench_inference_training import compared_and_timed
 from ev2_plugin.integration.fidelity import batch_with_edges
+from ev2_plugin.integration.pairing import HOST, OURS, Setting, contenders
 from harness import ResultFile, arguments, each, prepare, result_file
-from pairing import HOST, OURS, Setting, contenders
 from problems import PAPER_TABLE_8, RULE, SHAPES, TABLE_8, settings, slab
 
 NAME = "table8"

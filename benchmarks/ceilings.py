@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from harness import alternating
+from ev2_plugin.integration.timing import alternating
 
 GEMM_SIZE = {"cpu": 2048, "cuda": 8192}
 COPY_NUMBERS = {"cpu": 2**26, "cuda": 2**29}

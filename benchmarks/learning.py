@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from harness import commit, machine
+from ev2_plugin.integration.timing import machine
+from harness import commit
 from learning_figure import draw
 from learning_host import HOST_FRAMES, relative_differences, train_beside_host
 from learning_tasks import NETWORK, NOISE_ERROR, Scale, Target, Task, build_tasks

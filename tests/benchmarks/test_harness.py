@@ -9,6 +9,7 @@ import pytest
 
 import harness
 from ceilings import Ceilings
+from ev2_plugin.integration import timing
 
 MACHINE = {"device": "a machine"}
 
@@ -25,9 +26,9 @@ def result_file(path, machine=MACHINE):
 def test_runs_take_turns_and_their_medians_and_extremes_are_reported(monkeypatch):
     order, clock = [], itertools.count()
     durations = {"slow": iter([9.0, 2.0, 4.0]), "fast": iter([1.0, 3.0, 2.0])}
-    monkeypatch.setattr(harness, "seconds", lambda run, device, calls=1: run())
+    monkeypatch.setattr(timing, "seconds", lambda run, device, calls=1: run())
     runs = {name: lambda name=name: order.append((next(clock), name)) or next(durations[name]) for name in durations}
-    found = harness.alternating(runs, 3, "cpu", warm=True)
+    found = timing.alternating(runs, 3, "cpu", warm=True)
     assert [name for _, name in order] == ["slow", "fast"] * 3
     assert found["slow"] == {"median": 4.0, "low": 2.0, "high": 9.0, "samples": [9.0, 2.0, 4.0]}
     assert found["fast"]["median"] == 2.0
@@ -35,14 +36,14 @@ def test_runs_take_turns_and_their_medians_and_extremes_are_reported(monkeypatch
 
 def test_the_first_call_is_not_counted_unless_it_has_been_made(monkeypatch):
     calls = []
-    monkeypatch.setattr(harness, "seconds", lambda run, device, calls=1: run() or 1.0)
-    harness.alternating({"only": lambda: calls.append(0)}, 2, "cpu")
+    monkeypatch.setattr(timing, "seconds", lambda run, device, calls=1: run() or 1.0)
+    timing.alternating({"only": lambda: calls.append(0)}, 2, "cpu")
     assert len(calls) == 3
 
 
 def test_what_is_fast_is_called_many_times_per_sample():
     calls = []
-    found = harness.alternating({"fast": lambda: calls.append(0)}, 2, "cpu")
+    found = timing.alternating({"fast": lambda: calls.append(0)}, 2, "cpu")
     assert len(calls) > 100
     assert found["fast"]["median"] < 1e-4
     assert len(found["fast"]["samples"]) == 2
@@ -51,11 +52,11 @@ def test_what_is_fast_is_called_many_times_per_sample():
 @pytest.mark.parametrize("deviations", [{"energy": 2e-5}, {"energy": math.nan}, {"a": 0.0, "b": math.inf}, {}])
 def test_answers_that_differ_or_are_missing_are_refused(deviations):
     with pytest.raises(RuntimeError, match="timing them would mean nothing"):
-        harness.require_agreement(deviations, 1e-5)
+        timing.require_agreement(deviations, 1e-5)
 
 
 def test_answers_that_agree_are_handed_on():
-    assert harness.require_agreement({"energy": 1e-6}, 1e-5) == {"energy": 1e-6}
+    assert timing.require_agreement({"energy": 1e-6}, 1e-5) == {"energy": 1e-6}
 
 
 def test_peak_memory_is_that_of_the_call():
@@ -115,7 +116,7 @@ def test_the_floor_is_the_slower_of_arithmetic_and_memory():
 
 
 def test_the_machine_is_described():
-    found = harness.machine("cpu")
+    found = timing.machine("cpu")
     assert "thread" in found["device"]
     assert found["fairchem-core"].startswith("1.10")
     json.dumps(found)

@@ -15,12 +15,12 @@ import bench_latency
 import bench_operations
 import bench_table8
 import harness
-import pairing
 import performance_page
 import performance_tables
 from ceilings import measure_ceilings
+from ev2_plugin.integration import pairing, timing
 from ev2_plugin.integration.fidelity import batch_with_edges
-from pairing import HOST, OURS, Contender, Setting, check, contenders
+from ev2_plugin.integration.pairing import HOST, OURS, Contender, Setting, check, contenders
 from performance_targets import TARGETS
 from problems import RULE, TABLE_8, settings, slab
 
@@ -33,7 +33,7 @@ def results(tmp_path_factory):
     """What all benchmarks write, by name."""
     folder = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(harness, "SAMPLE_SECONDS", 1e-9)  # one call per sample
+        patch.setattr(timing, "SAMPLE_SECONDS", 1e-9)  # one call per sample
         patch.setattr(harness, "commit", lambda: "abc1234")
         gc.freeze()  # nothing to search for garbage in before each measurement of memory
         measure_all(folder)

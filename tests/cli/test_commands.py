@@ -143,6 +143,7 @@ MISSING = {
     "adsorbml single-points": ["nowhere", "--write-vasp"],
     "adsorbml status": ["nowhere"],
     "adsorbml targets": ["nowhere", "--calculator", "emt"],
+    "bench": ["nowhere.pt"],
     "check": ["nowhere.yml"],
     "convert": ["nowhere.pt", "out.pt"],
     "data inspect": ["nowhere"],

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from ev2_plugin.cli.adsorbml import adsorbml
+from ev2_plugin.cli.bench import bench
 from ev2_plugin.cli.check import check
 from ev2_plugin.cli.convert import convert
 from ev2_plugin.cli.data import data
@@ -84,5 +85,6 @@ app.command(rich_help_panel=EVALUATION)(report)
 app.add_typer(evaluate, rich_help_panel=EVALUATION)
 app.add_typer(submission, rich_help_panel=EVALUATION)
 app.command(rich_help_panel=EVALUATION)(precision)
+app.command(rich_help_panel=EVALUATION)(bench)
 app.command(rich_help_panel=CHECKPOINTS)(inspect)
 app.command(rich_help_panel=CHECKPOINTS)(convert)

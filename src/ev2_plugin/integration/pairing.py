@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from torch_geometric.data import Batch
 from ev2_plugin.integration.backbone import EquiformerV2
 from ev2_plugin.integration.fidelity import pinned_frames, relative
 from ev2_plugin.integration.stand_ins import our_hydra_settings
-from harness import Run, require_agreement
+from ev2_plugin.integration.timing import Run, require_agreement
+from ev2_plugin.model.state_dict import strip_module_prefix
 
 LIMITS = {"highest": 4e-5, "high": 5e-5, "tf32": 2e-2, "bf16": 2e-1, "fp16": 5e-2}
 """Largest relative deviation of an output from the host's in float32 at which timing makes sense.
@@ -130,19 +132,32 @@ def _loss(outputs: Mapping[str, Tensor]) -> Tensor:
     return torch.stack(terms).sum()
 
 
-def contenders(settings: Mapping[str, Any], wanted: Mapping[str, Setting], device: str) -> dict[str, Contender]:
+def contenders(
+    settings: Mapping[str, Any],
+    wanted: Mapping[str, Setting],
+    device: str,
+    weights: Mapping[str, Tensor] | None = None,
+) -> dict[str, Contender]:
     """Models on the host's parameters.
 
     Args:
         settings: The model section with the host's names, flat or hydra.
         wanted: Settings by name; the first is the one the others are compared with.
         device: Where they run.
+        weights: A state dict of the model; random ones if None.
+
+    Raises:
+        ValueError: If the weights do not fit the model.
     """
     torch.manual_seed(0)
-    host = host_model(settings).to(device)
-    with torch.no_grad():
-        for parameter in host.parameters():  # zero at the start, some of them
-            parameter.add_(0.02 * torch.randn_like(parameter))
+    host = host_model(settings)
+    if weights is None:
+        with torch.no_grad():
+            for parameter in host.parameters():  # zero at the start, some of them
+                parameter.add_(0.02 * torch.randn_like(parameter))
+    else:
+        _load(host, weights)
+    host = host.to(device)
     parameters = dict(host.named_parameters())
     optimizer = torch.optim.AdamW(host.parameters(), lr=0.0)
     found = {}
@@ -151,6 +166,15 @@ def contenders(settings: Mapping[str, Any], wanted: Mapping[str, Setting], devic
         scaler = torch.amp.GradScaler(device, init_scale=1024.0, enabled=setting.autocast == torch.float16)
         found[name] = Contender(model, setting, optimizer, scaler)
     return found
+
+
+def _load(host: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give the host's model weights without its tables, which it makes itself."""
+    given = {strip_module_prefix(name): value for name, value in weights.items()}
+    missing = [name for name, _ in host.named_parameters() if name not in given]
+    if missing:
+        raise ValueError(f"the weights lack {', '.join(missing[:5])} of the host's model")
+    host.load_state_dict(given, strict=False)
 
 
 def host_model(settings: Mapping[str, Any]) -> nn.Module:
@@ -229,4 +253,4 @@ def _deviation(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor], lim
 
 def runs(found: Mapping[str, Contender], method: Callable[[Contender, Batch], None], batch: Batch) -> dict[str, Run]:
     """`Contender.infer` or `Contender.train_step` of each on one batch."""
-    return {name: lambda contender=contender: method(contender, batch) for name, contender in found.items()}
+    return {name: partial(method, contender, batch) for name, contender in found.items()}
