@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from ev2_plugin.demo.host import run_host
 from fairchem.core.common import distutils
 from fairchem.core.common.flags import Flags
 from fairchem.core.common.utils import new_trainer_context
@@ -33,6 +32,7 @@ from ev2_plugin.data.lmdb import read_lmdb, write_lmdb
 from ev2_plugin.data.predictions import read_relaxed_positions
 from ev2_plugin.data.structures import data_to_structure
 from ev2_plugin.integration.host_classes import only_needed_imports
+from ev2_plugin.integration.host_run import run_host
 from ev2_plugin.integration.loading import load_potential
 from ev2_plugin.integration.run_config import build_run_config, load_config
 from ev2_plugin.integration.timing import require_agreement

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from ev2_plugin.demo.host import run_host
+from ev2_plugin.integration.host_run import run_host
 from ev2_plugin.integration.local_logger import LOG_NAME
 from ev2_plugin.storage.metrics_log import read_entries
 

@@ -20,16 +20,18 @@ BELOW_INTEGRATION = {
     "evaluation",
     "submission",
     "progress",
+    "workers",
 }
 MAY_IMPORT = {
     **{part: set(MODEL_LADDER[: rung + 1]) for rung, part in enumerate(MODEL_LADDER)},
-    **{part: {"storage", *SCIENCE_LADDER[: rung + 1]} for rung, part in enumerate(SCIENCE_LADDER)},
+    **{part: {"storage", "workers", *SCIENCE_LADDER[: rung + 1]} for rung, part in enumerate(SCIENCE_LADDER)},
     "storage": {"storage"},
     "progress": set(),
-    "data": {"storage", "data"},
+    "workers": set(),
+    "data": {"storage", "workers", "data"},
     "training": {"storage", "training"},
-    "evaluation": {"potential", "storage", "data", "evaluation"},
-    "submission": {"storage", "data", "submission"},
+    "evaluation": {"potential", "storage", "workers", "data", "evaluation"},
+    "submission": {"storage", "workers", "data", "submission"},
     "report": {"storage", "data", "evaluation", "potential", "relax", "adsorbml", "report"},
     # Where everything else is broken these two must still run.
     "machine": {"machine"},

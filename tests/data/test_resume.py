@@ -230,7 +230,7 @@ def test_two_at_once_are_refused(sources, tmp_path):
 def test_processes_end_with_the_one_that_started_them(sources, tmp_path):
     """Killed with its helpers at work, it leaves none of them behind."""
     code = (
-        "import time\nfrom functools import partial\nfrom ev2_plugin.data.parallel import run_jobs\n"
+        "import time\nfrom functools import partial\nfrom ev2_plugin.workers import run_jobs\n"
         "if __name__ == '__main__':\n    print('up', flush=True)\n"
         "    list(run_jobs([partial(time.sleep, 600)] * 2, 2))\n"
     )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 
 from ev2_plugin.adsorbml.campaign import Campaign
-from ev2_plugin.adsorbml.parallel import run
 from ev2_plugin.adsorbml.records import RelaxedConfiguration
 from ev2_plugin.adsorbml.structure_files import Placement, list_placements
 from ev2_plugin.adsorbml.system_check import RelaxationEnd, SystemRelaxations, check_system
 from ev2_plugin.relax.folder import read_relaxed
 from ev2_plugin.relax.group import Relaxed
+from ev2_plugin.workers import run_jobs
 
 _NAMED = 5
 """Structures that an error names; it counts the others."""
@@ -31,7 +32,7 @@ def check_campaign(
     ]
     found: dict[str, list[RelaxedConfiguration]] = {}
     done = 0
-    for configurations in run(check_system, jobs, workers):
+    for configurations in run_jobs([partial(check_system, job) for job in jobs], workers):
         found[configurations[0].system] = configurations
         done += len(configurations)
         if on_progress is not None:

@@ -26,11 +26,11 @@ from ev2_plugin.data.manifest import Manifest, exclusive, write_json
 from ev2_plugin.data.metadata import write_metadata
 from ev2_plugin.data.outcome import FILE_NAME as REPORT
 from ev2_plugin.data.outcome import Outcome, describe, start_command
-from ev2_plugin.data.parallel import run_jobs
 from ev2_plugin.data.plan import Samples, assign, collect, cut
 from ev2_plugin.data.qm9 import find_qm9
 from ev2_plugin.data.recipe import DEFAULTS, FILE_NAME, Recipe, check_covered, fit_scale, run_config, write_run_file
 from ev2_plugin.data.shards import LABELS, LabelSums, write_shard
+from ev2_plugin.workers import run_jobs
 
 Follow = Callable[[str, int, int], None]
 """Called with what is done, how much of it and out of how much: bytes read, then samples written."""

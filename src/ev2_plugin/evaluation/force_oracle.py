@@ -13,12 +13,12 @@ from ase.calculators.calculator import BaseCalculator
 from jaxtyping import Float
 from torch_geometric.data import Data
 
-from ev2_plugin.data.parallel import run_jobs
 from ev2_plugin.data.structures import data_to_structure
 from ev2_plugin.evaluation.catalogue import system_of
 from ev2_plugin.potential.ase_calculator import CalculatorPotential
 from ev2_plugin.potential.calculators import build_calculator
 from ev2_plugin.potential.structures import Structures, from_atoms, join
+from ev2_plugin.workers import run_jobs
 
 STRUCTURES_PER_JOB = 20
 

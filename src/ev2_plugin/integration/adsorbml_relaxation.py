@@ -37,6 +37,7 @@ from ev2_plugin.relax.fire import FIRE
 from ev2_plugin.relax.folder import Progress, relax_in_folder
 from ev2_plugin.relax.lbfgs import LBFGS
 from ev2_plugin.relax.settings import Budget, Settings
+from ev2_plugin.workers import deaf_to_interrupts
 
 OPTIMIZERS = {"lbfgs": LBFGS, "fire": FIRE}
 ENERGY_KINDS = ("total", "adsorption")
@@ -173,8 +174,9 @@ def run_shards_here(campaign: Campaign, machine: Machine, on_progress: Callable[
     processes = {
         shard: context.Process(target=_work, args=(campaign, shard, machine, threads), daemon=True) for shard in shards
     }
-    for process in processes.values():
-        process.start()
+    with deaf_to_interrupts():  # Ctrl-C, which all of a terminal get, is for this process to see
+        for process in processes.values():
+            process.start()
     try:
         while any(process.is_alive() for process in processes.values()):
             time.sleep(_POLL)

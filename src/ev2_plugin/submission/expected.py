@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ev2_plugin.data.parallel import run_jobs
 from ev2_plugin.data.stored import count_samples, dataset_files, read_samples
+from ev2_plugin.workers import run_jobs
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ import typer
 from ev2_plugin.cli.adsorbml.app import Calculator, EnergyName, Folder, Keywords, Workers, app, named_calculator
 from ev2_plugin.cli.json_output import JsonOption, print_json
 from ev2_plugin.cli.options import DeviceOption, OptimizerName, chosen
-from ev2_plugin.cli.terminal import TrustOption, one_sentence_errors
+from ev2_plugin.cli.terminal import TrustOption, one_sentence_errors, stoppable
 from ev2_plugin.progress import show_progress
+
+_KEPT = "stopped; what is relaxed is kept: the same command goes on with what is left"
 
 Shards = Annotated[int | None, typer.Option(help="Parts to relax apart from each other; 1 if nothing is said.")]
 Shard = Annotated[int | None, typer.Option(help="Relax this one part, here (from 0).")]
@@ -64,7 +66,7 @@ def relax(
 
     Example: ev2 adsorbml relax campaign --checkpoint best_checkpoint.pt --energies adsorption
     """
-    with one_sentence_errors(RuntimeError):
+    with stoppable(_KEPT), one_sentence_errors(RuntimeError):
         from ev2_plugin.adsorbml.campaign import Campaign
         from ev2_plugin.integration.adsorbml_relaxation import Allocation, Machine
 
@@ -101,7 +103,7 @@ def targets(
 
     Example: ev2 adsorbml targets campaign --calculator emt
     """
-    with one_sentence_errors(RuntimeError):
+    with stoppable(_KEPT), one_sentence_errors(RuntimeError):
         from ev2_plugin.adsorbml.campaign import Campaign
         from ev2_plugin.adsorbml.ground_truth import collect_targets
         from ev2_plugin.adsorbml.scoring import import_oc20_dense

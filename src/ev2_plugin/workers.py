@@ -36,7 +36,7 @@ def run_jobs(jobs: Sequence[Callable[[], Result]], workers: int) -> Iterator[Res
     pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn"), initializer=_end_with_parent)
     others = set(active_children())
     try:
-        with _deaf_to_interrupts():  # processes inherit it: Ctrl-C, which all of a terminal get, is for this one to see
+        with deaf_to_interrupts():  # processes inherit it: Ctrl-C, which all of a terminal get, is for this one to see
             futures = [pool.submit(job) for job in jobs]
         for future in as_completed(futures):
             yield future.result()
@@ -49,8 +49,8 @@ def run_jobs(jobs: Sequence[Callable[[], Result]], workers: int) -> Iterator[Res
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Keep SIGINT waiting."""
+def deaf_to_interrupts() -> Iterator[None]:
+    """Keep SIGINT waiting, here and for good in processes that are started meanwhile."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
