@@ -81,3 +81,16 @@ def test_what_would_take_a_crash_along_is_not_tried(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     trials = run_trials(["torch_sparse", "torch_geometric"], 30.0)
     assert trials["torch_geometric"].untried == "torch_sparse"
+
+
+def test_what_a_failed_import_leaves_behind_is_not_there_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half/inner.py").touch()
+    (tmp_path / "half/__init__.py").write_text("from half import inner\nraise ImportError('the other half')")
+    (tmp_path / "next_one.py").write_text("import sys\nassert 'half.inner' not in sys.modules")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    trials = run_trials(["half", "next_one"], time_limit=30.0)
+    assert trials["half"].failure == "ImportError: the other half"
+    assert trials["next_one"].failure is None
