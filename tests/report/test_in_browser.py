@@ -149,6 +149,8 @@ def test_viewers_show_atoms(opened: Opened) -> None:
         shown = opened.page.locator(f'figure.viewer[data-viewer="{viewer}"] .shown').inner_text()
         assert f"{atoms_shown(opened.page, viewer)} atoms" in shown
         assert atoms_shown(opened.page, viewer) >= 8
+        first = opened.page.locator(f'button.show[data-viewer="{viewer}"]').first
+        assert (first.inner_text(), first.get_attribute("aria-pressed")) == (shown.split(":")[0].split(",")[0], "true")
         assert colors_in(opened.page, f'figure.viewer[data-viewer="{viewer}"] .scene') > 50
 
 

@@ -50,9 +50,10 @@ def breakdown_section(evaluation: Evaluation) -> Section:
 
 def _bars(evaluation: Evaluation, grouping: str, title: str, name: str) -> BarPlot:
     groups = {group: found[name] for group, found in evaluation.breakdowns[grouping].items() if name in found}
+    label = DEFINITIONS[name].label
     return BarPlot(
         id=f"by-{grouping}-{name}",
-        title=f"{DEFINITIONS[name].label} by {title}",
+        title=f"{label[0].upper()}{label[1:]} by {title}",
         x_label=f"{title}; the line is the average over all",
         y_label=_heading(name),
         groups=tuple(groups),

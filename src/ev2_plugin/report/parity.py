@@ -10,7 +10,7 @@ from jaxtyping import Float
 from ev2_plugin.report.parts import ParityPlot
 
 MOST_POINTS = 2000  # more are drawn as a density
-BINS = 240
+BINS = 160
 CENTRAL = (0.02, 99.98)
 """Percentiles that the axes span where a few values lie far out: they would leave a density a speck."""
 

@@ -194,7 +194,7 @@ class Viewer:
     Attributes:
         id: Unique in the report.
         title: Caption.
-        structures: What it can show by key, as `structures.packed` makes them; the first is shown at the start.
+        structures: What it can show by key, as `structures.packed` makes them; at the start, that of the first button.
     """
 
     id: str

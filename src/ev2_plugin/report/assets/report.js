@@ -56,7 +56,7 @@ const kinds = {
       traces.push({ type: "scatter", mode: "lines", name, x: ends, y: [value, value], hoverinfo: "skip", line: { color: colors.validation, dash: "dash", width: 1.5 } });
     }
     const layout = { showlegend: traces.filter((trace) => trace.showlegend !== false).length > 0 && traces.length > 1 };
-    return { traces, layout, x: { title: { text: plot.x_label } }, y: { title: { text: plot.y_label }, type: plot.log_y ? "log" : "linear" } };
+    return { traces, layout, x: { title: { text: plot.x_label } }, y: { title: { text: plot.y_label }, ...(plot.log_y && { type: "log", tickformat: "~g", dtick: "D2" }) } };
   },
 
   parity(plot, colors) {
@@ -69,7 +69,7 @@ const kinds = {
     }
     traces.push({ type: "scatter", mode: "markers", name: "largest errors", x: plot.worst.map((one) => one[0]), y: plot.worst.map((one) => one[1]),
       structures: plot.worst.map((one) => one[2]), text: plot.worst.map((one) => one[2]),
-      marker: { color: colors.validation, size: 8, symbol: "circle-open", line: { width: 1.8 } },
+      marker: { color: colors.validation, size: 8, symbol: "circle-open", line: { width: 1.8 }, opacity: plot.worst.map((_, rank) => (rank < 10 ? 1 : 0.4)) },
       hovertemplate: "%{text}<br>label %{x}<br>prediction %{y}<extra>click to see it</extra>" });
     const axis = { range: ends, constrain: "domain" };
     return {
@@ -111,7 +111,7 @@ function mixed(one, other, share) {
 
 function figureOf(plot, colors) {
   const { traces, layout, x, y } = kinds[plot.kind](plot, colors);
-  const axis = { gridcolor: colors.rule, zeroline: false, linecolor: colors.quiet, ticks: "outside", tickcolor: colors.quiet, automargin: true, exponentformat: "power", minorloglabels: "none" };
+  const axis = { gridcolor: colors.rule, zeroline: false, linecolor: colors.quiet, ticks: "outside", tickcolor: colors.quiet, automargin: true, exponentformat: "power", minorloglabels: "complete" };
   return {
     data: traces,
     layout: {
@@ -222,7 +222,7 @@ class View {
     keys[event.key]();
   }
 
-  /* Made when first needed: a scene costs more than all plots together. */
+  /* Made when first needed: the library and a scene take their time. */
   begin() {
     if (this.viewer || this.failed) return Boolean(this.viewer);
     if (!document.createElement("canvas").getContext("webgl2")) {
@@ -230,6 +230,7 @@ class View {
       this.said.textContent = "This browser shows no 3D graphics (WebGL 2), which structures need.";
       return false;
     }
+    loadViewing();
     this.viewer = $3Dmol.createViewer(this.scene, { backgroundColor: themeColors().paper, antialias: true });
     new ResizeObserver(() => this.viewer.resize()).observe(this.scene);
     return true;
@@ -250,7 +251,7 @@ class View {
     const { symbols, frames } = this.structure;
     const text = frames.map((xyz) => `${symbols.length}\n\n${symbols.map((symbol, atom) => `${symbol} ${xyz.slice(3 * atom, 3 * atom + 3).join(" ")}`).join("\n")}`).join("\n");
     this.model = this.viewer.addModelsAsFrames(text, "xyz");
-    this.viewer.setStyle({}, { sphere: { scale: 0.55, colorscheme: "Jmol" } });
+    this.viewer.setStyle({}, { sphere: { scale: 0.45, colorscheme: "Jmol" } });
     this.viewer.setHoverable({}, true, (atom) => this.name(atom), () => { this.viewer.removeAllLabels(); this.viewer.render(); });
     this.reset();
   }
@@ -283,7 +284,7 @@ class View {
     }
   }
 
-  /* Arrows are scaled such that the longest has 2.5 Å; returns what that stands for. */
+  /* Arrows are scaled such that the longest has 3 Å, to come out of its sphere; returns what that stands for. */
   drawArrows() {
     const { label, prediction, frames } = this.structure;
     const kind = this.arrows?.value;
@@ -295,8 +296,8 @@ class View {
     lengths.forEach((length, atom) => {
       if (length < 0.04 * longest || length === 0) return;
       const [x, y, z] = frames[0].slice(3 * atom, 3 * atom + 3);
-      const [dx, dy, dz] = values.slice(3 * atom, 3 * atom + 3).map((value) => (2.5 * value) / longest);
-      this.viewer.addArrow({ start: { x, y, z }, end: { x: x + dx, y: y + dy, z: z + dz }, radius: 0.09, mid: 0.7, color });
+      const [dx, dy, dz] = values.slice(3 * atom, 3 * atom + 3).map((value) => (3 * value) / longest);
+      this.viewer.addArrow({ start: { x, y, z }, end: { x: x + dx, y: y + dy, z: z + dz }, radius: 0.12, mid: 0.75, color });
     });
     return longest;
   }
@@ -341,6 +342,14 @@ class View {
     this.viewer.rotate(-75, "x");
     this.paint();
   }
+}
+
+/* The library lies in the page as text; as a script of the page it runs at once. */
+function loadViewing() {
+  const text = document.getElementById("viewing");
+  if (!text) return;
+  document.head.append(Object.assign(document.createElement("script"), { textContent: text.textContent }));
+  text.remove();
 }
 
 function hex(color) {
@@ -399,7 +408,7 @@ for (const details of document.querySelectorAll("details")) {
 const inSight = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {
     const view = views[target.dataset.viewer];
-    if (isIntersecting && !view.key) view.show(Object.keys(view.structures)[0]);
+    if (isIntersecting && !view.key) view.show(document.querySelector(`button.show[data-viewer="${target.dataset.viewer}"]`).dataset.structure);
   }
 });
 Object.values(views).forEach((view) => inSight.observe(view.figure));
