@@ -25,6 +25,10 @@ def test_much_data_are_tuned_on_as_omat24_was() -> None:
     assert made.optim["scheduler_params"]["warmup_epochs"] == 0.01
     assert made.optim["optimizer_params"] == {"weight_decay": 0.001}
     assert made.optim["clip_grad_norm"] == 100
+    assert made.losses == [
+        {"energy": {"fn": "per_atom_mae", "coefficient": 2.5}},
+        {"forces": {"fn": "l2mae", "coefficient": 10.0}},
+    ]
 
 
 @pytest.mark.parametrize(("structures", "batch"), [(1, 1), (39, 1), (40, 2), (230, 8), (1000, 32), (6000, 256)])
@@ -38,9 +42,9 @@ def test_every_change_of_the_recipe_is_told() -> None:
     assert "steps of 8 instead of 256 structures" in steps
     assert "warm-up" in warm_up
     assert f"{made.optim['ema_decay']:.4g} instead of 0.999" in averages
-    assert made.steps == 460
-    assert 1 / (1 - made.optim["ema_decay"]) == pytest.approx(46, rel=1e-3)
-    assert made.optim["scheduler_params"]["warmup_epochs"] * 230 / 8 == pytest.approx(0.05 * 460)
+    assert made.steps == 29 * 16  # the last step of an epoch takes what is left
+    assert 1 / (1 - made.optim["ema_decay"]) == pytest.approx(46.4, rel=1e-3)
+    assert made.optim["scheduler_params"]["warmup_epochs"] * 29 == pytest.approx(0.05 * made.steps)
 
 
 @pytest.mark.parametrize(("batch", "ranks", "micro"), [(12, 1, 6), (16, 2, 8), (7, 1, 7), (22, 2, 1), (256, 4, 8)])
@@ -48,6 +52,11 @@ def test_processes_share_a_batch_and_accumulate_the_rest(batch: int, ranks: int,
     optim = settings(request(batch_size=batch, num_gpus=ranks), 500).optim
     assert (optim["global_batch_size"], optim["batch_size"]) == (batch, micro)
     assert batch % (ranks * micro) == 0
+
+
+def test_steps_are_counted_as_processes_make_them() -> None:
+    assert settings(request(batch_size=4, num_gpus=2, epochs=6), 10).steps == 18  # 3 of 2 x 2 in an epoch
+    assert settings(request(batch_size=16, epochs=3), 20).steps == 5  # 3 batches of 8 in an epoch, two make a step
 
 
 def test_a_batch_that_processes_cannot_share_is_refused() -> None:

@@ -22,6 +22,7 @@ def request(out: Path = Path("out"), **options: Any) -> Request:
         ({"device": "gpu"}, "--device gpu: choose one of auto, cpu, cuda"),
         ({"freeze": "heads"}, "optim.freeze must be none, embedding"),
         ({"lr": 0.0}, "--lr must be positive, got 0.0"),
+        ({"force_weight": -1.0}, "--force-weight must be positive, got -1.0"),
         ({"shares": (0.9, 0.0, 0.1)}, "--split: a validation share of 0"),
         ({"test": (Path("t"),)}, "--test needs --val too"),
         ({"sources": ()}, "needs files"),

@@ -34,6 +34,8 @@ def finetune(
         int | None, typer.Option(min=1, help="End after so many validations in a row without gain.")
     ] = None,
     metric: Annotated[str, typer.Option(help="Gain in what: forces_mae or energy_mae.")] = "forces_mae",
+    energy_weight: Annotated[float, typer.Option(help="Of the energy per atom in the loss.")] = 2.5,
+    force_weight: Annotated[float, typer.Option(help="Of the forces; less where they are all near zero.")] = 10.0,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
     amp: Annotated[bool, typer.Option("--amp", help="The same as --precision fp16.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -74,6 +76,8 @@ def finetune(
             freeze=freeze,
             patience=patience,
             metric=metric,
+            energy_weight=energy_weight,
+            force_weight=force_weight,
             precision="fp16" if amp else precision,
             device=device,
             num_gpus=num_gpus,

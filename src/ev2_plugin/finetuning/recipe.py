@@ -22,10 +22,6 @@ WARMUP_SHARE, AVERAGED_SHARE = 0.05, 0.1
 MICRO_BATCH = 8
 """Structures per process and forward pass at most; the rest of a step is accumulated."""
 WORKERS_FROM, WORKERS = 2000, 4
-LOSSES = [
-    {"energy": {"fn": "per_atom_mae", "coefficient": 2.5}},
-    {"forces": {"fn": "l2mae", "coefficient": 10.0}},
-]
 
 
 @dataclass(frozen=True)
@@ -35,11 +31,13 @@ class Settings:
     Attributes:
         optim: The section.
         steps: Optimiser steps, if nothing ends them early.
+        losses: The `loss_functions` section.
         notes: What differs from OMat24's fine-tuning and why, a sentence each.
     """
 
     optim: dict[str, Any]
     steps: int
+    losses: list[dict[str, Any]]
     notes: tuple[str, ...]
 
 
@@ -65,7 +63,8 @@ def settings(request: Request, structures: int) -> Settings:
         )
     micro = max(size for size in range(1, MICRO_BATCH + 1) if (batch // ranks) % size == 0)
     per_epoch = structures / batch
-    steps = max(math.ceil(per_epoch * request.epochs), 1)
+    batches = math.ceil(structures / (ranks * micro)) * request.epochs  # of each process
+    steps = math.ceil(batches * ranks * micro / batch)
     warmup = WARMUP_EPOCHS
     if warmup * per_epoch < 1:
         warmup = WARMUP_SHARE * request.epochs
@@ -104,7 +103,11 @@ def settings(request: Request, structures: int) -> Settings:
         optim["freeze"] = request.freeze
     if request.patience is not None:
         optim["early_stopping"] = request.patience
-    return Settings(optim, steps, tuple(notes))
+    losses = [
+        {"energy": {"fn": "per_atom_mae", "coefficient": request.energy_weight}},
+        {"forces": {"fn": "l2mae", "coefficient": request.force_weight}},
+    ]
+    return Settings(optim, steps, losses, tuple(notes))
 
 
 def _batch(structures: int, ranks: int) -> int:

@@ -37,6 +37,8 @@ class Request:
         freeze: Part of the model that keeps its weights, as `optim.freeze` has it.
         patience: Validations in a row without gain that end the training; None for no such end.
         metric: By which validations are compared.
+        energy_weight: Of the error of the normalised energy per atom in the loss.
+        force_weight: Of the length of the normalised force error.
         precision: `fp32`, `bf16` or `fp16`.
         device: `auto`, `cpu` or `cuda`.
         num_gpus: Processes that train.
@@ -57,6 +59,8 @@ class Request:
     freeze: str = "none"
     patience: int | None = None
     metric: str = METRICS[0]
+    energy_weight: float = 2.5
+    force_weight: float = 10.0
     precision: str = "fp32"
     device: str = "auto"
     num_gpus: int = 1
@@ -70,8 +74,13 @@ class Request:
         _choice("--precision", self.precision, ("fp32", "bf16", "fp16"))
         _choice("--device", self.device, ("auto", "cpu", "cuda"))
         frozen_blocks(self.freeze)
-        if not self.lr > 0:
-            raise ValueError(f"--lr must be positive, got {self.lr}")
+        for option, value in (
+            ("--lr", self.lr),
+            ("--energy-weight", self.energy_weight),
+            ("--force-weight", self.force_weight),
+        ):
+            if not value > 0:
+                raise ValueError(f"{option} must be positive, got {value}")
         if self.shares is not None and self.shares[1] == 0:
             raise ValueError("--split: a validation share of 0 leaves nothing to choose the best weights by")
         if self.test and not self.val:

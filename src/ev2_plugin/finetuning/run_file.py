@@ -8,7 +8,7 @@ from typing import Any
 
 from ev2_plugin.data.recipe import FORMATS, KEY_MAPPINGS, OUR_TRAINER
 from ev2_plugin.finetuning.energies import Decision
-from ev2_plugin.finetuning.recipe import LOSSES, Settings
+from ev2_plugin.finetuning.recipe import Settings
 from ev2_plugin.finetuning.request import Request
 from ev2_plugin.integration.starting_point import StartingPoint
 
@@ -31,7 +31,7 @@ def run_config(request: Request, start: StartingPoint, decision: Decision, setti
         },
         "model": dict(start.model),
         "outputs": dict(start.outputs),
-        "loss_functions": LOSSES,
+        "loss_functions": settings.losses,
         "evaluation_metrics": {
             "metrics": {"energy": ["mae"], "forces": ["mae", "cosine_similarity"]},
             "primary_metric": request.metric,
