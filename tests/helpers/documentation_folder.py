@@ -32,6 +32,15 @@ STRIDE = 6  # of the steps of a relaxation that are kept
 
 TARGETS = {"6_1134_23": [("heur3", -0.5), ("rand11", -1.25)]}
 COMPUTE = {"6_1134_23": {"heur3": {"ionic": 30, "scf": 400}, "rand11": {"ionic": 50, "scf": 700}}}
+VASP = """\
+for folder in C/single_points/*/; do
+    printf 'DAV:   1  -0.1E+03  -0.1E+03\\nDAV:   2  -0.1E+03  -0.1E-05\\n   1 F= -.1E+03 E0= -.1E+03\\n' > "$folder/OSZICAR"
+done
+"""
+"""Leaves what `ev2 adsorbml collect` reads of a calculation."""
+DFT = "system,slab_energy,adsorbate_energy\n" + "".join(
+    f"{slab}_{adsorbate},10.0,-2.0\n" for slab in ("Pt111", "Cu-111-4x4x4") for adsorbate in ("OH", "CO")
+)
 SPLITS = {
     "data/s2ef/all/val_ood_cat": "data/mine/val",
     "s2ef/all/test_id": "data/mine/val",
@@ -160,6 +169,8 @@ def _files_of_others(folder: Path) -> None:
     for kind, content in (("targets", TARGETS), ("compute", COMPUTE)):
         (folder / f"oc20dense_{kind}.pkl").write_bytes(pickle.dumps(content))
     (folder / "campaign").mkdir()
+    (folder / "vasp.sh").write_text(VASP, encoding="utf-8")
+    (folder / "dft.csv").write_text(DFT, encoding="utf-8")
     sids = [str(path.stem) for path in (folder / "relaxations").glob("*.traj")]
     (folder / "oc20_data_mapping.pkl").write_bytes(
         pickle.dumps({f"random{sid}": {"ads_symbols": "*OH"} for sid in sids})
