@@ -34,7 +34,7 @@ TARGETS = {"6_1134_23": [("heur3", -0.5), ("rand11", -1.25)]}
 COMPUTE = {"6_1134_23": {"heur3": {"ionic": 30, "scf": 400}, "rand11": {"ionic": 50, "scf": 700}}}
 VASP = """\
 for folder in C/single_points/*/; do
-    printf 'DAV:   1  -0.1E+03  -0.1E+03\\nDAV:   2  -0.1E+03  -0.1E-05\\n   1 F= -.1E+03 E0= -.1E+03\\n' > "$folder/OSZICAR"
+    printf 'DAV: 1 -0.1E+03 -0.1E+03\\nDAV: 2 -0.1E+03 -0.1E-05\\n   1 F= -.1E+03 E0= -.1E+03\\n' > "$folder/OSZICAR"
 done
 """
 """Leaves what `ev2 adsorbml collect` reads of a calculation."""
