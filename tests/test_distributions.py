@@ -119,6 +119,20 @@ def test_the_citation_is_complete_and_of_this_version() -> None:
     assert citation["preferred-citation"]["year"] == 2024
 
 
+def test_the_changelog_has_unreleased_on_top_then_this_version_then_older_ones() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## \[([^\]]+)\](?: - (\d{4}-\d{2}-\d{2}))?$", text, re.MULTILINE)
+    assert len(headings) == len(re.findall(r"^## ", text, re.MULTILINE)), "a heading is of another form"
+    assert headings[0] == ("Unreleased", "")
+    released = [name for name, _ in headings[1:]]
+    assert released[0] == ev2_plugin.__version__
+    numbers = [tuple(map(int, name.split("."))) for name in released]
+    assert numbers == sorted(numbers, reverse=True)
+    assert all(date for _, date in headings[1:])
+    kinds = set(re.findall(r"^### (.*)$", text, re.MULTILINE))
+    assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
 @pytest.mark.parametrize("name", ["bug", "question", "feature"])
 def test_issue_forms_are_forms(name: str) -> None:
     form = yaml.safe_load((ROOT / f".github/ISSUE_TEMPLATE/{name}.yml").read_text(encoding="utf-8"))

@@ -6,7 +6,7 @@ are imported on first use, so that `import ev2_plugin` costs nothing and needs n
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _MODULE_OF = {
     "Calculator": "ev2_plugin.integration.calculator",

@@ -235,6 +235,11 @@ def test_packages_without_a_line_of_their_own_are_told_together(monkeypatch: pyt
     assert str(finding.mend).startswith('pip install hydra-core "')
 
 
+def test_a_version_that_the_plugin_itself_excludes_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, jaxtyping="0.2.0")
+    assert other_packages(NEEDS, shown=set()).severity == "error"
+
+
 def test_a_package_that_only_others_bound_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, protobuf="4.0")
     finding = other_packages(NEEDS, shown=set())
