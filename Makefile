@@ -12,6 +12,7 @@
 #   make bench-relaxation  structures relaxed per hour beside the host's loop; AdsorbML's post-processing (DEVICE=cuda: on a GPU)
 #   make fidelity   the table of deviations from the host's model
 #   make learning   every kind of recipe overfits a small set; S2EF beside the host's model (16 minutes on a busy machine)
+#   make pictures   docs/cli/*.svg, the terminal in the documentation
 #   make ablations  the rows of the paper's Table 1a at reduced width (10 minutes)
 
 PYTHON ?= python3
@@ -21,7 +22,7 @@ HOST := .host-venv
 DEVICE ?= cpu
 export UV_HTTP_TIMEOUT ?= 600
 
-.PHONY: demo test test-cluster soak test-host fuzz docs lint format bench bench-gpu bench-relaxation fidelity learning ablations setup clean
+.PHONY: demo test test-cluster soak test-host fuzz docs lint format bench bench-gpu bench-relaxation fidelity learning ablations pictures setup clean
 
 demo: setup
 	$(BIN)/ev2 demo
@@ -79,6 +80,9 @@ learning: setup
 
 ablations: setup
 	$(BIN)/python -W ignore::FutureWarning benchmarks/ablations.py
+
+pictures: setup
+	$(BIN)/python -W ignore docs/_site/terminal_pictures.py
 
 setup: .venv/.synced
 

@@ -78,6 +78,18 @@ def test_a_run_file_is_timed_with_random_weights(slab: Path, tmp_path: Path) -> 
     assert "largest deviation from fairchem's answers" in result.stdout
 
 
+def test_a_model_that_the_host_does_not_have_is_timed_alone(slab: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.yml").write_text(yaml.safe_dump({"model": {**FLAT_MODEL, "num_radial_basis": 32}}))
+    result = ev2(tmp_path / "run.yml", "--structures", slab, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert "this model has 32 basis functions of kind gaussian, the host's 600" in found["without_host"]
+    assert found["deviations"] is None
+    assert [list(times) for times in found["seconds"].values()] == [["ours"], ["ours"]]
+    result = ev2(tmp_path / "run.yml", "--structures", slab, "--predict-only")
+    assert "timed alone: there is nothing to set beside it" in result.stdout
+
+
 def test_nothing_is_timed_where_the_answers_differ(slab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "run.yml").write_text(yaml.safe_dump({"model": FLAT_MODEL}))
     monkeypatch.setitem(pairing.LIMITS, "highest", 1e-12)
@@ -93,7 +105,6 @@ def test_mistakes_are_one_sentence(slab: Path, tmp_path: Path) -> None:
     for arguments, said in {
         ("OC20_31",): "error: OC20_31: neither a checkpoint nor a run file nor a preset; presets are IS2RE_36M",
         ("OC20_31M", "--structures", tmp_path / "water.extxyz"): "structure 0 is not periodic in all directions",
-        ("IS2RE_36M",): "this model has 128 basis functions of kind learnable_gaussian",
     }.items():
         result = ev2(*arguments)
         assert result.exit_code == 1

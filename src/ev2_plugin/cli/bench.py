@@ -72,10 +72,14 @@ def bench(
         return
     console = Console()
     console.print(_table(model, found))
-    worst = max(found["deviations"], key=lambda name: found["deviations"][name])
-    console.print(
-        f"largest deviation from fairchem's answers: {found['deviations'][worst]:.1e} ({worst})", highlight=False
-    )
+    console.print(_comparison(found), soft_wrap=True, highlight=False, markup=False)
+
+
+def _comparison(found: Mapping[str, Any]) -> str:
+    if found["deviations"] is None:
+        return f"timed alone: {found['without_host']}"
+    worst, largest = max(found["deviations"].items(), key=lambda one: one[1])
+    return f"largest deviation from fairchem's answers: {largest:.1e} ({worst})"
 
 
 def _table(model: str, found: Mapping[str, Any]) -> Table:
@@ -92,6 +96,6 @@ def _table(model: str, found: Mapping[str, Any]) -> Table:
     for heading in ("fairchem", "ev2", "times as fast"):
         table.add_column(heading, justify="right")
     for task, times in found["seconds"].items():
-        medians = (f"{times[side]['median']:.4g} s" for side in ("host", "ours"))
-        table.add_row(task.replace("_", " "), *medians, f"{times['host_over_ours']:.2f}")
+        medians = (f"{times[side]['median']:.4g} s" if side in times else "" for side in ("host", "ours"))
+        table.add_row(task.replace("_", " "), *medians, f"{times['host_over_ours']:.2f}" if "host" in times else "")
     return table
