@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from multiprocessing import active_children, get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process, resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
@@ -51,6 +51,7 @@ def run_jobs(jobs: Sequence[Callable[[], Result]], workers: int) -> Iterator[Res
 @contextmanager
 def deaf_to_interrupts() -> Iterator[None]:
     """Keep SIGINT waiting, here and for good in processes that are started meanwhile."""
+    resource_tracker.ensure_running()  # as it starts, with the first process otherwise, it lets SIGINT through
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
