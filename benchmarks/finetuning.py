@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,10 @@ class Scale:
         epochs: Of a tuning.
     """
 
-    oxide_epochs: int = 16
+    oxide_epochs: int = 8
     emt_systems: int = 16
     emt_epochs: int = 4
-    epochs: int = 16
+    epochs: int = 8
 
 
 @dataclass(frozen=True)
@@ -262,14 +263,13 @@ def without_a_model(train: Path, test: Path) -> dict[str, float]:
     }
 
 
-def oxides(tools: Tools, path: Path) -> dict[str, dict[str, Any]]:
+def oxides(tools: Tools, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The new metal's oxides, with whole polymorphs held out and with volumes of all polymorphs held out."""
     systems = polymorphs(path)
     checkpoint = train_on_oxides(tools, systems)
     new = {name: frames for name, frames in systems.items() if NEW_METAL in name}
     single = {f"{name}_{number}": [one] for name, frames in new.items() for number, one in enumerate(frames)}
-    found = {}
-    for what, divided in (("polymorphs", new), ("volumes", single)):
+    for what, divided in (("volumes", single), ("polymorphs", new)):
         request = Request(
             sources=(write_systems(tools.folder / what, divided),),
             checkpoint=checkpoint,
@@ -283,11 +283,10 @@ def oxides(tools: Tools, path: Path) -> dict[str, dict[str, Any]]:
             force_weight=OXIDE_WEIGHTS[1],
             device="cpu",
         )
-        found[f"{NEW_METAL} oxides, new {what}"] = tune(tools, request)
-    return found
+        yield f"{NEW_METAL} oxides, new {what}", tune(tools, request)
 
 
-def propane(tools: Tools, path: Path) -> dict[str, dict[str, Any]]:
+def propane(tools: Tools, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """A relaxation of propane, tuned on its beginning."""
     checkpoint = train_on_emt(tools)
     frames = ase.io.read(path, ":")
@@ -301,18 +300,18 @@ def propane(tools: Tools, path: Path) -> dict[str, dict[str, Any]]:
         "test": sources["test"],
         "checkpoint": checkpoint,
         "out": tools.folder / "propane_tuned",
-        "epochs": tools.scale.epochs // 2,
+        "epochs": tools.scale.epochs,
         "lr": RATE,
         "batch_size": 4,
         "device": "cpu",
     }
     try:
-        plan(Request(**options))
+        plan(Request(**{**options, "out": tools.folder / "propane_refused"}))
         refused = None
     except ValueError as error:
         refused = str(error).replace(str(checkpoint), "checkpoint.pt")
     found = tune(tools, Request(**options, references="fit"))
-    return {"propane on copper": {**found, "refused_without_references_fit": refused}}
+    yield "propane on copper", {**found, "refused_without_references_fit": refused}
 
 
 def table(results: dict[str, Any]) -> str:
@@ -350,27 +349,33 @@ def main() -> None:
     tools = Tools(args.folder or new_folder(REPOSITORY / "runs", "finetuning"), scale, Console())
     started, tasks = time.process_time(), dict[str, Any]()
     for task, file in ((propane, "toy_c3h8_relax.extxyz"), (oxides, "oxides.db")):
-        tasks |= task(tools, args.data / file)
-        results = {
-            "machine": machine("cpu"),
-            "commit": commit(),
-            "cpu_seconds_of_last_call": round(time.process_time() - started),
-            "scale": vars(scale),
-            "tasks": tasks,
-        }
-        write(results, tools.folder)
+        for name, found in task(tools, args.data / file):
+            tasks[name] = found
+            results = {
+                "machine": machine("cpu"),
+                "commit": commit(),
+                "cpu_seconds_of_last_call": round(time.process_time() - started),
+                "scale": vars(scale),
+                "tasks": tasks,
+            }
+            write(results, tools.folder)
     if args.smoke:
         print(table(results))
-        return
-    page = write(results, REPOSITORY / "benchmarks/results", REPOSITORY / "docs/finetuning")
-    replace_section(page, "benchmarks/finetuning.py", table(results))
+    else:
+        publish(results)
 
 
-def write(results: dict[str, Any], folder: Path, figures: Path | None = None) -> Path:
-    """Write numbers and figure; the page that belongs to them."""
+def publish(results: dict[str, Any]) -> None:
+    """Write numbers, figure and table to where the documentation has them."""
+    page = REPOSITORY / "docs/finetuning.md"
+    write(results, REPOSITORY / "benchmarks/results", page.with_suffix(""))
+    replace_section(page, "benchmarks/finetuning.py", f"\n{table(results)}\n\n")
+
+
+def write(results: dict[str, Any], folder: Path, figures: Path | None = None) -> None:
+    """Write numbers and figure."""
     (folder / "finetuning.json").write_text(json.dumps(results, indent=1) + "\n")
     draw(results["tasks"], (figures or folder) / "learning_curves.png")
-    return REPOSITORY / "docs/finetuning.md"
 
 
 if __name__ == "__main__":

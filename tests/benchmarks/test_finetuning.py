@@ -1,5 +1,6 @@
 """The comparison of fine-tuning with training from scratch: its data, and that the page shows its numbers."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from ase.build import bulk
 
 import finetuning
+from finetuning_figure import draw
 
 
 def test_a_polymorph_is_one_formula_at_growing_volumes(tmp_path: Path) -> None:
@@ -32,3 +34,10 @@ def test_the_shared_oxides_are_dioxides_of_five_metals() -> None:
     assert sum(map(len, found.values())) == 295
     assert {re.match(r"[A-Z][a-z]?", name)[0] for name in found} == {"Ru", "Ir", "Ti", "Sn", "V"}
     assert min(map(len, found.values())) > 1
+
+
+def test_the_page_shows_the_numbers_of_the_results(tmp_path: Path) -> None:
+    results = json.loads((finetuning.REPOSITORY / "benchmarks/results/finetuning.json").read_text())
+    assert finetuning.table(results) in (finetuning.REPOSITORY / "docs/finetuning.md").read_text(encoding="utf-8")
+    draw(results["tasks"], tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
