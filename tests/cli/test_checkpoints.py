@@ -47,11 +47,13 @@ def test_one_sentence_for_what_is_wrong(command: list[str]) -> None:
 
 def test_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (Path(__file__).parents[2] / "docs/checkpoints.md").read_text(encoding="utf-8")
-    commands = [line.split("#")[0].split()[1:] for line in page.splitlines() if line.startswith("    ev2 ")]
+    lines = [line.split("#")[0].split("||")[0] for line in page.splitlines() if line.startswith("ev2 ")]
+    commands = [line.split()[1:] for line in lines]
     assert len(commands) == 4
     monkeypatch.chdir(tmp_path)
     torch.save(official.oc20().content, "eq2_31M_ec4_allmd.pt")
-    bulk("Cu", cubic=True).write("cell.extxyz")
+    Path("slabs").mkdir()
+    bulk("Cu", cubic=True).write("slabs/a.vasp")
     for command in commands:
         result = CliRunner().invoke(app, command)
         # relaxations that need more steps end with 3
