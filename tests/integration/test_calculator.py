@@ -271,7 +271,7 @@ def test_stands_at_the_root_of_the_package() -> None:
 def test_the_example_of_the_page(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     page = (Path(__file__).parents[2] / "docs/calculator.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    shutil.copy(write("flat"), tmp_path / "checkpoint.pt")
+    shutil.copy(write("flat"), tmp_path / "best_checkpoint.pt")
     monkeypatch.chdir(tmp_path)
     exec(compile(example, "docs/calculator.md", "exec"), {})
     printed = capsys.readouterr().out.splitlines()
