@@ -84,7 +84,7 @@ class Range:
         """The root mean square."""
         return float(np.sqrt(self.squares / self.count))
 
-    def as_dict(self) -> dict[str, float] | None:
+    def as_dict(self) -> dict[str, int | float] | None:
         """Everything as JSON has it; None without a number."""
         if not self.count:
             return None
