@@ -1,13 +1,12 @@
 """`ev2 doctor`: what is wrong with this environment, and the line that mends it."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ev2_plugin.cli.exit_codes import NO
+from ev2_plugin.cli.json_output import JsonOption, print_json
 
 if TYPE_CHECKING:
     from ev2_plugin.doctor.finding import Finding
@@ -17,7 +16,7 @@ def doctor(
     time_limit: Annotated[
         float, typer.Option(min=1.0, help="Seconds for each import; slow file systems may need more.")
     ] = 60.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Look at Python, PyTorch, fairchem, GPU, cluster and machine, and print the line that mends each problem.
 
@@ -32,8 +31,7 @@ def doctor(
     findings = examine(Path.cwd(), time_limit)
     severity = worst(findings)
     if as_json:
-        document = {"severity": severity, "findings": [asdict(one) for one in findings]}
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        print_json({"severity": severity, "findings": findings})
     else:
         _print(findings)
     if severity == "error":

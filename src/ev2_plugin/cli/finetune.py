@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,29 @@ import typer
 
 from ev2_plugin.cli.json_output import JsonOption, print_json
 from ev2_plugin.cli.terminal import TrustOption, one_sentence_errors, stoppable
+
+
+class References(StrEnum):
+    """Which element references a tuned model has."""
+
+    AUTO = "auto"
+    KEEP = "keep"
+    FIT = "fit"
+
+
+class Metric(StrEnum):
+    """By what validations are compared."""
+
+    FORCES = "forces_mae"
+    ENERGY = "energy_mae"
+
+
+class Precision(StrEnum):
+    """Arithmetic of the training."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
 
 
 def finetune(
@@ -22,8 +46,8 @@ def finetune(
     test: Annotated[list[Path] | None, typer.Option(help="Test source, beside --val.")] = None,
     seed: Annotated[int, typer.Option(help="Of the split and of the training.")] = 0,
     references: Annotated[
-        str, typer.Option(help="Element references: keep the checkpoint's, fit new ones, or auto.")
-    ] = "auto",
+        References, typer.Option(help="Element references: the checkpoint's, new ones, or what the energies ask for.")
+    ] = References.AUTO,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training structures.")] = 16,
     lr: Annotated[float, typer.Option(help="Largest learning rate.")] = 2e-4,
     batch_size: Annotated[
@@ -33,10 +57,10 @@ def finetune(
     patience: Annotated[
         int | None, typer.Option(min=1, help="End after so many validations in a row without gain.")
     ] = None,
-    metric: Annotated[str, typer.Option(help="Gain in what: forces_mae or energy_mae.")] = "forces_mae",
+    metric: Annotated[Metric, typer.Option(help="Gain in what.")] = Metric.FORCES,
     energy_weight: Annotated[float, typer.Option(help="Of the energy per atom in the loss.")] = 2.5,
     force_weight: Annotated[float, typer.Option(help="Of the forces; less where they are all near zero.")] = 10.0,
-    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+    precision: Annotated[Precision, typer.Option(help="Of the training.")] = Precision.FP32,
     amp: Annotated[bool, typer.Option("--amp", help="The same as --precision fp16.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     num_gpus: Annotated[int, typer.Option(min=1, help="Processes that train.")] = 1,
@@ -69,16 +93,16 @@ def finetune(
             test=tuple(test or ()),
             shares=None if split is None else parse_fractions(split),
             seed=seed,
-            references=references,
+            references=references.value,
             epochs=epochs,
             lr=lr,
             batch_size=batch_size,
             freeze=freeze,
             patience=patience,
-            metric=metric,
+            metric=metric.value,
             energy_weight=energy_weight,
             force_weight=force_weight,
-            precision="fp16" if amp else precision,
+            precision="fp16" if amp else precision.value,
             device=device,
             num_gpus=num_gpus,
             trust=trust,
