@@ -45,7 +45,7 @@ slurm: {signal: USR2@300}  # what else sbatch shall be told; five minutes before
 CLUSTER = "--submit" in sys.argv
 RANKS = ["--num-nodes=2", "--num-gpus=8"] if CLUSTER else ["--num-gpus=2", "--cpu"]
 ev2("check", "cluster.yml", *RANKS, "--cpu" if CLUSTER else "--structures=2")
-ev2("estimate", "--config-yml", "cluster.yml", "--train", "--memory", "80GB", *RANKS)
+ev2("estimate", "cluster.yml", "--train", "--memory", "80GB", *RANKS)
 
 # %% [markdown]
 # The job. On SLURM it is saved and queued again when its time is up, and goes on with the same numbers.
