@@ -48,7 +48,7 @@ ELSEWHERE = (
 
 SMALLER = (
     (r"--num-gpus \d+ --gp-gpus 2", "--num-gpus 2 --gp-gpus 2 --cpu"),
-    (r"(ev2 (?:train|fairchem) .*)--num-gpus \d+", r"\1--cpu"),
+    (r"(ev2 (?:train|fairchem) .*)--num-gpus \d+\b(?! --gp-gpus| --cpu)", r"\1--cpu"),
     (r" --num-nodes \d+| --submit| --(slurm-)?partition gpu", ""),
     (r"adsorbml relax C --checkpoint best_checkpoint.pt --shards 8", "adsorbml relax C --calculator emt --steps 100"),
     (r"--sites 100", "--sites 1 --mode random"),
