@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import ase.io
@@ -18,12 +16,6 @@ from ev2_plugin.cli.main import app
 from ev2_plugin.integration import bench, pairing
 from helpers import official_checkpoints as official
 from helpers.tiny_s2ef import FLAT_MODEL
-
-
-@pytest.fixture(autouse=True)
-def _loud_again() -> Iterator[None]:
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture

@@ -487,13 +487,8 @@ ROWS = (
         "no space left (… MB free, or the quota is used up); what was there is kept",
         {"any file": Case(full_disk, "MB free", OSError)},
     ),
-    Row(
-        "[Errno …] …: …",
-        {
-            "permission": Case(unreadable_checkpoint, "Permission denied"),
-            "no folder": Case(folder_in_the_way, "taken"),
-        },
-    ),
+    Row("…: permission denied", {"checkpoint": Case(unreadable_checkpoint, "checkpoint.pt: permission denied")}),
+    Row("…: not a directory", {"file in the way": Case(folder_in_the_way, "taken")}),
 )
 
 WORKING = {

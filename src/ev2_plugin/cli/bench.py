@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -40,20 +43,15 @@ def bench(
 
     Example: ev2 bench OC20_31M --predict-only --repeats 3
     """
-    import logging
-    import warnings
+    with _quiet(), one_sentence_errors(about=model):
+        import torch
+        from rich.console import Console
 
-    warnings.filterwarnings("ignore", category=FutureWarning, module="fairchem")  # how the host reads its own tables
-    import torch
-    from rich.console import Console
+        from ev2_plugin.integration import bench as library
+        from ev2_plugin.integration.loading import choose_device
+        from ev2_plugin.integration.relaxation_input import read_structures
+        from ev2_plugin.integration.timing import DisagreementError
 
-    from ev2_plugin.integration import bench as library
-    from ev2_plugin.integration.loading import choose_device
-    from ev2_plugin.integration.relaxation_input import read_structures
-    from ev2_plugin.integration.timing import DisagreementError
-
-    with one_sentence_errors(about=model):
-        logging.disable(logging.WARNING)  # the host announces the deprecation of its flat model
         if threads is not None:
             torch.set_num_threads(threads)
         place = choose_device(device)
@@ -73,6 +71,19 @@ def bench(
     console = Console()
     console.print(_table(model, found))
     console.print(_comparison(found), soft_wrap=True, highlight=False, markup=False)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the host's words on its flat model, which is deprecated, and torch's on how the host reads its tables."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, module="fairchem")
+            yield
+    finally:
+        logging.disable(disabled)
 
 
 def _comparison(found: Mapping[str, Any]) -> str:
