@@ -196,7 +196,7 @@ def test_real_oxides_can_be_tuned_on(files: tuple[str, ...], folder: Path, tmp_p
     if not shared.is_dir():
         pytest.skip(f"{shared} is not there")
     flags = ["--checkpoint", folder / "model.pt", "--device", "cpu", "--epochs", 1, "--references", "fit"]
-    flags += ["--split", "0.2,0.1,0.7"]
+    flags += ["--split", "0.5,0.1,0.4"]
     done = ev2("finetune", shared / files[0], *flags, "--out", tmp_path / "oxides", "--json")
     assert done.exit_code == 0, done.output
     errors = json.loads(done.stdout)["errors"]
