@@ -246,8 +246,10 @@ def test_a_molecule_alone_has_no_periodic_images_and_progress_is_told() -> None:
     assert [one.symmetry for one in report.findings] == [
         *("rotation", "translation", "permutation", "batch", "improper rotation")
     ]
-    assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
-    assert seen[-1][0] <= seen[-1][1]
+    *each, (done, total) = seen
+    assert [done for done, _ in each] == list(range(1, len(each) + 1))
+    assert all(done <= total for done, total in each)
+    assert done == total == len(each)
     with pytest.raises(ValueError, match="there are no structures"):
         equivariance_report(model_of(GATE), [])
 

@@ -111,6 +111,7 @@ def equivariance_report(
     findings = tuple(
         measure.finding(symmetry, mean_force) for symmetry in (*CLAIMED, *NOT_CLAIMED) if measure.has(symmetry)
     )
+    measure.finish()
     dtype = str(next(model.potential.model.parameters()).dtype).removeprefix("torch.")
     config = model.potential.backbone.config if isinstance(model.potential, ModelPotential) else None
     return EquivarianceReport(
@@ -179,6 +180,10 @@ class _Measurement:
             yield resolution, left
             if left < EXPLAINED * exact:
                 return
+
+    def finish(self) -> None:
+        """Say that no more evaluations are to come: once a cause is found, further ones are not made."""
+        self._on_progress(self._done, self._done)
 
     def error(self, potential: Any, symmetry: Symmetry, *, same_edges: bool = False) -> SymmetryError:
         def count() -> None:
