@@ -90,7 +90,7 @@ def test_machines_are_answered_in_json(name: str) -> None:
 
 
 def test_every_command_has_its_panel() -> None:
-    for name, command in ROOT.commands.items():  # type: ignore[attr-defined]
+    for name, command in ROOT.commands.items():  # type: ignore[attr-defined]  it is a group
         assert command.rich_help_panel in PANELS, f"{name}: give it a rich_help_panel in cli/main.py"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,6 +49,7 @@ def predictions(
     Example: ev2 evaluate predictions results/s2ef_predictions.npz --against data/mine/val --out evaluation
     """
     from ev2_plugin.data.predictions import has_forces, read_energies, read_s2ef_predictions
+    from ev2_plugin.data.stored import dataset_files, followed_samples
     from ev2_plugin.evaluation.breakdowns import evaluate_predictions
     from ev2_plugin.evaluation.output import as_json as content_of
     from ev2_plugin.evaluation.output import write_predictions
@@ -57,7 +57,7 @@ def predictions(
 
     with one_sentence_errors(), show_progress() as follow:
         predicted = read_s2ef_predictions(file) if has_forces(file) else read_energies(file)
-        structures, names = _labelled(against, follow), _names(adsorbates)
+        structures, names = followed_samples(dataset_files(against), follow), _names(adsorbates)
         scored = score_predictions(structures, predicted, str(against), adsorbates=names)
         evaluation = evaluate_predictions(scored)
         content = content_of(evaluation, _inputs([file], against, adsorbates))
@@ -88,6 +88,7 @@ def relaxations(
 
     Example: ev2 evaluate relaxations relaxed.extxyz.work --against data/mine/test --forces emt
     """
+    from ev2_plugin.data.stored import dataset_files, followed_samples
     from ev2_plugin.evaluation.breakdowns import evaluate_relaxations
     from ev2_plugin.evaluation.force_oracle import largest_forces, relaxed_structure
     from ev2_plugin.evaluation.output import as_json as content_of
@@ -103,7 +104,7 @@ def relaxations(
             if oracle is not None:
                 ended.append(relaxed_structure(data, relaxed))
 
-        structures, names = _labelled(against, follow), _names(adsorbates)
+        structures, names = followed_samples(dataset_files(against), follow), _names(adsorbates)
         scored = score_relaxations(
             structures, positions, relaxed_energies, str(against), adsorbates=names, on_relaxed=keep
         )
@@ -176,17 +177,6 @@ def _read_source(source: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]
             read_energies(beside) if beside.exists() else {}
         )
     return read_relaxed_positions(source), {}
-
-
-def _labelled(against: Path, follow: Callable[[str, int, int], None]) -> Iterator[tuple[str, Data]]:
-    """Structures of a dataset with their places, counted as they go by."""
-    from ev2_plugin.data.stored import count_samples, dataset_files, read_samples
-
-    files = dataset_files(against)
-    total = count_samples(files)
-    for done, sample in enumerate(read_samples(files), start=1):
-        yield sample
-        follow("structures", done, total)
 
 
 def _names(adsorbates: Path | None) -> dict[str, str] | None:

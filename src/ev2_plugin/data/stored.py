@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,19 @@ def read_samples(files: list[Path], *, trust: bool = False) -> Iterator[tuple[st
         else:
             for index, data in enumerate(read_lmdb(file, trust=trust)):
                 yield f"{file}, entry {index}", data
+
+
+def followed_samples(files: list[Path], follow: Callable[[str, int, int], None]) -> Iterator[tuple[str, Data]]:
+    """As `read_samples`, counted as they go by.
+
+    Args:
+        files: Of one dataset.
+        follow: Called with `structures`, how many were taken, and all of them.
+    """
+    total = count_samples(files)
+    for done, sample in enumerate(read_samples(files), start=1):
+        yield sample
+        follow("structures", done, total)
 
 
 def read_chosen(files: list[Path], numbers: Iterable[int]) -> Iterator[Data]:

@@ -79,8 +79,8 @@ def try_torch_geometric() -> Facts:
 def try_scipy() -> Facts:
     """The library, with the function that fairchem imports and newer versions have not."""
     import scipy
-    from scipy.spatial import cKDTree  # noqa: F401
-    from scipy.special import sph_harm  # noqa: F401
+    from scipy.spatial import cKDTree  # noqa: F401  compiled: importing it is the trial
+    from scipy.special import sph_harm  # noqa: F401  that it is there is all that is asked
 
     return {"version": scipy.__version__}
 
@@ -110,7 +110,7 @@ def try_registry() -> Facts:
             module = ".".join(["fairchem", "core", *file.relative_to(core).with_suffix("").parts])
             try:
                 importlib.import_module(module.removesuffix(".__init__"))
-            except Exception as error:
+            except Exception as error:  # whatever it is, it is the finding
                 failures[module] = _said(error)
     return {"failures": failures}
 
@@ -163,7 +163,7 @@ def _imported(module: str) -> Facts:
 def _error_of(attempt: Callable[[], object]) -> str | None:
     try:
         attempt()
-    except Exception as error:
+    except Exception as error:  # whatever it is, it is the finding
         return f"{type(error).__name__}: {error}"
     return None
 

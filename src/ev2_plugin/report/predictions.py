@@ -10,7 +10,7 @@ import numpy as np
 from torch_geometric.data import Data
 
 from ev2_plugin.data.predictions import has_forces, read_energies, read_s2ef_predictions
-from ev2_plugin.data.stored import count_samples, dataset_files, read_chosen, read_samples
+from ev2_plugin.data.stored import dataset_files, followed_samples, read_chosen
 from ev2_plugin.data.structures import data_to_structure
 from ev2_plugin.evaluation.breakdowns import evaluate_predictions
 from ev2_plugin.evaluation.predictions import FreeForces, ScoredPredictions, score_predictions
@@ -39,7 +39,7 @@ def prediction_sections(
     """
     predicted = read_s2ef_predictions(file) if has_forces(file) else read_energies(file)
     files = dataset_files(against)
-    scored = score_predictions(_counted(files, on_progress), predicted, str(against))
+    scored = score_predictions(followed_samples(files, on_progress), predicted, str(against))
     evaluation = evaluate_predictions(scored)
     by_energy = _largest(scored.energies.errors, worst)
     by_force = [] if scored.forces is None else _largest(scored.forces.largest_errors, worst)
@@ -67,13 +67,6 @@ def prediction_sections(
         ),
     )
     return [parity, breakdown_section(evaluation)]
-
-
-def _counted(files: list[Path], on_progress: Callable[[str, int, int], None]) -> Iterator[tuple[str, Data]]:
-    total = count_samples(files)
-    for done, sample in enumerate(read_samples(files), start=1):
-        yield sample
-        on_progress("structures", done, total)
 
 
 def _largest(errors: np.ndarray, number: int) -> list[int]:
